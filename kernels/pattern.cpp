@@ -1,0 +1,187 @@
+#include "kernels/pattern.h"
+
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+namespace longseq {
+namespace {
+
+/// One end of a band of keys: a fixed position, or the query's own position plus an offset.
+struct Edge {
+  bool follows_query;
+  std::int64_t offset;
+};
+
+/// For each query of a piece, the keys [low, high). Ends may lie outside the sequence.
+struct Band {
+  Edge low;
+  Edge high;
+};
+
+constexpr Edge fixed(std::int64_t position) { return {false, position}; }
+constexpr Edge from_query(std::int64_t offset) { return {true, offset}; }
+
+std::int64_t right_of(const Pattern& pattern) { return pattern.causal ? 0 : pattern.window_right; }
+
+Edge last_key(const Pattern& pattern) { return pattern.causal ? from_query(1) : fixed(pattern.seq_len); }
+
+Interval document_of(const Pattern& pattern, std::int64_t i) {
+  const auto& starts = pattern.document_starts;
+  const auto next = std::upper_bound(starts.begin(), starts.end(), i);
+  return {*(next - 1), next == starts.end() ? pattern.seq_len : *next};
+}
+
+/// Calls visit(queries, band) for pieces of `queries` in which the visible keys are one band; a query that
+/// sees two intervals is visited twice. Together the visits hold every visible pair exactly once.
+template <class Visit>
+void for_each_band(const Pattern& pattern, Run queries, Visit visit) {
+  const auto part = [&](Interval positions) { return queries.slice(queries.rows_in(positions)); };
+  const auto visit_part = [&](Interval positions, Band band) {
+    if (const Run piece = part(positions); !piece.empty()) visit(piece, band);
+  };
+  const Interval everything{0, pattern.seq_len};
+  switch (pattern.kind) {
+    case PatternKind::full:
+      visit_part(everything, {fixed(0), last_key(pattern)});
+      return;
+    case PatternKind::local:
+      visit_part(everything, {from_query(-pattern.window_left), from_query(right_of(pattern) + 1)});
+      return;
+    case PatternKind::global: {
+      const std::int64_t g = pattern.global_tokens;
+      const std::int64_t detached = g + pattern.window_left;  // from here on, a gap between globals and window
+      const Edge window_end = from_query(right_of(pattern) + 1);
+      visit_part({0, g}, {fixed(0), last_key(pattern)});
+      visit_part({g, detached}, {fixed(0), window_end});
+      visit_part({detached, pattern.seq_len}, {fixed(0), fixed(g)});
+      visit_part({detached, pattern.seq_len}, {from_query(-pattern.window_left), window_end});
+      return;
+    }
+    case PatternKind::segment:
+      for (std::int64_t row = 0; row < queries.count;) {
+        const std::int64_t start = queries.at(row) / pattern.segment_length * pattern.segment_length;
+        const Interval segment{start, start + pattern.segment_length};
+        visit_part(segment, {fixed(start - pattern.memory_length), from_query(1)});
+        row = queries.rows_before(segment.end);
+      }
+      return;
+    case PatternKind::document:
+      for (std::int64_t row = 0; row < queries.count;) {
+        const Interval document = document_of(pattern, queries.at(row));
+        visit_part(document, {fixed(document.begin), pattern.causal ? from_query(1) : fixed(document.end)});
+        row = queries.rows_before(document.end);
+      }
+      return;
+  }
+}
+
+/// sum over t = 0..count-1 of clamp(first + t·step, 0, limit); step >= 0.
+std::int64_t clamped_sum(std::int64_t first, std::int64_t step, std::int64_t count, std::int64_t limit) {
+  if (step == 0) return count * std::clamp<std::int64_t>(first, 0, limit);
+  const Run line{first, step, count};
+  const Interval rising = line.rows_in({0, limit});
+  const std::int64_t risen = rising.size();
+  const std::int64_t rising_sum = risen * line.at(rising.begin) + step * (risen * (risen - 1) / 2);
+  const std::int64_t beyond = count - line.rows_before(limit);
+  return rising_sum + beyond * limit;
+}
+
+/// sum over the queries of the number of keys that lie before the edge.
+std::int64_t keys_before(Run queries, Edge edge, Run keys) {
+  if (!edge.follows_query) return queries.count * keys.rows_before(edge.offset);
+  if (queries.stride % keys.stride == 0) {
+    const std::int64_t distance = queries.start + edge.offset - keys.start;
+    const std::int64_t floor = distance >= 0 ? distance / keys.stride : -((-distance + keys.stride - 1) / keys.stride);
+    const std::int64_t first = floor + (distance - floor * keys.stride > 0 ? 1 : 0);
+    return clamped_sum(first, queries.stride / keys.stride, queries.count, keys.count);
+  }
+  std::int64_t sum = 0;
+  for (std::int64_t t = 0; t < queries.count; ++t) sum += keys.rows_before(queries.at(t) + edge.offset);
+  return sum;
+}
+
+void expect(bool holds, std::string_view name, std::int64_t value, std::string_view expected) {
+  if (!holds) throw std::invalid_argument(fmt::format("{} is {}; expected {}", name, value, expected));
+}
+
+}  // namespace
+
+void Pattern::check() const {
+  expect(seq_len >= 1, "seq-len", seq_len, "at least 1 token");
+  expect(window_left >= 0, "window-left", window_left, "0 or more keys before the query");
+  expect(window_right >= 0, "window-right", window_right, "0 or more keys after the query");
+  if (kind == PatternKind::global) {
+    expect(global_tokens >= 0 && global_tokens <= seq_len, "global-tokens", global_tokens,
+           fmt::format("0 to seq-len = {}", seq_len));
+  }
+  if (kind == PatternKind::segment) {
+    expect(segment_length >= 1, "segment-length", segment_length, "at least 1 token");
+    expect(memory_length >= 0, "memory-length", memory_length, "0 or more tokens");
+  }
+  if (kind == PatternKind::document) {
+    expect(!document_starts.empty() && document_starts.front() == 0, "the first document's start",
+           document_starts.empty() ? -1 : document_starts.front(), "0");
+    for (std::size_t d = 1; d < document_starts.size(); ++d) {
+      expect(document_starts[d] > document_starts[d - 1], fmt::format("document start {}", d), document_starts[d],
+             fmt::format("more than the start before it, {}", document_starts[d - 1]));
+    }
+    expect(document_starts.back() < seq_len, "the last document's start", document_starts.back(),
+           fmt::format("less than seq-len = {}", seq_len));
+  }
+}
+
+VisibleKeys Pattern::visible_keys(std::int64_t i) const {
+  const Interval sequence{0, seq_len};
+  const std::int64_t end = causal ? i + 1 : seq_len;
+  const Interval window = intersect({i - window_left, i + right_of(*this) + 1}, sequence);
+  switch (kind) {
+    case PatternKind::full:
+      return {{0, end}, {}};
+    case PatternKind::local:
+      return {window, {}};
+    case PatternKind::global:
+      if (i < global_tokens) return {{0, end}, {}};
+      if (window.begin <= global_tokens) return {{0, window.end}, {}};
+      return {{0, global_tokens}, window};
+    case PatternKind::segment:
+      return {intersect({i / segment_length * segment_length - memory_length, i + 1}, sequence), {}};
+    case PatternKind::document: {
+      const Interval document = document_of(*this, i);
+      return {{document.begin, causal ? i + 1 : document.end}, {}};
+    }
+  }
+  return {};
+}
+
+Cover Pattern::cover(Run queries, Run keys) const {
+  const std::int64_t visible = area(queries, keys);
+  if (visible == 0) return Cover::none;
+  return visible == queries.count * keys.count ? Cover::full : Cover::partial;
+}
+
+VisibleKeys Pattern::keys_seen_by(Run queries) const {
+  if (queries.empty()) return {};
+  // But for global's first g rows, both ends of visible_keys grow with the query: the ends of the union
+  // come from the first and the last query, and it has no gap, since a query sees its neighbourhood.
+  if (kind == PatternKind::global && queries.start < global_tokens) {
+    if (!causal) return {{0, seq_len}, {}};
+    return {{0, queries.last() + 1}, {}};
+  }
+  const VisibleKeys low = visible_keys(queries.start);
+  const VisibleKeys high = visible_keys(queries.last());
+  if (low.second.empty()) return {{low.first.begin, std::max(high.first.end, high.second.end)}, {}};
+  return {low.first, {low.second.begin, high.second.end}};
+}
+
+std::int64_t Pattern::area() const { return area({0, 1, seq_len}, {0, 1, seq_len}); }
+
+std::int64_t Pattern::area(Run queries, Run keys) const {
+  std::int64_t visible = 0;
+  for_each_band(*this, queries, [&](Run piece, Band band) {
+    visible += keys_before(piece, band.high, keys) - keys_before(piece, band.low, keys);
+  });
+  return visible;
+}
+
+}  // namespace longseq
