@@ -19,12 +19,20 @@ struct Band {
   Edge high;
 };
 
-constexpr Edge fixed(std::int64_t position) { return {false, position}; }
-constexpr Edge from_query(std::int64_t offset) { return {true, offset}; }
+constexpr Edge fixed(std::int64_t position) {
+  return {false, position};
+}
+constexpr Edge from_query(std::int64_t offset) {
+  return {true, offset};
+}
 
-std::int64_t right_of(const Pattern& pattern) { return pattern.causal ? 0 : pattern.window_right; }
+std::int64_t right_of(const Pattern& pattern) {
+  return pattern.causal ? 0 : pattern.window_right;
+}
 
-Edge last_key(const Pattern& pattern) { return pattern.causal ? from_query(1) : fixed(pattern.seq_len); }
+Edge last_key(const Pattern& pattern) {
+  return pattern.causal ? from_query(1) : fixed(pattern.seq_len);
+}
 
 Interval document_of(const Pattern& pattern, std::int64_t i) {
   const auto& starts = pattern.document_starts;
@@ -50,7 +58,8 @@ void for_each_band(const Pattern& pattern, Run queries, Visit visit) {
       return;
     case PatternKind::global: {
       const std::int64_t g = pattern.global_tokens;
-      const std::int64_t detached = g + pattern.window_left;  // from here on, a gap between globals and window
+      const std::int64_t detached =
+          g + pattern.window_left;  // from here on, a gap between globals and window
       const Edge window_end = from_query(right_of(pattern) + 1);
       visit_part({0, g}, {fixed(0), last_key(pattern)});
       visit_part({g, detached}, {fixed(0), window_end});
@@ -92,7 +101,8 @@ std::int64_t keys_before(Run queries, Edge edge, Run keys) {
   if (!edge.follows_query) return queries.count * keys.rows_before(edge.offset);
   if (queries.stride % keys.stride == 0) {
     const std::int64_t distance = queries.start + edge.offset - keys.start;
-    const std::int64_t floor = distance >= 0 ? distance / keys.stride : -((-distance + keys.stride - 1) / keys.stride);
+    const std::int64_t floor =
+        distance >= 0 ? distance / keys.stride : -((-distance + keys.stride - 1) / keys.stride);
     const std::int64_t first = floor + (distance - floor * keys.stride > 0 ? 1 : 0);
     return clamped_sum(first, queries.stride / keys.stride, queries.count, keys.count);
   }
@@ -123,8 +133,8 @@ void Pattern::check() const {
     expect(!document_starts.empty() && document_starts.front() == 0, "the first document's start",
            document_starts.empty() ? -1 : document_starts.front(), "0");
     for (std::size_t d = 1; d < document_starts.size(); ++d) {
-      expect(document_starts[d] > document_starts[d - 1], fmt::format("document start {}", d), document_starts[d],
-             fmt::format("more than the start before it, {}", document_starts[d - 1]));
+      expect(document_starts[d] > document_starts[d - 1], fmt::format("document start {}", d),
+             document_starts[d], fmt::format("more than the start before it, {}", document_starts[d - 1]));
     }
     expect(document_starts.back() < seq_len, "the last document's start", document_starts.back(),
            fmt::format("less than seq-len = {}", seq_len));
@@ -174,7 +184,9 @@ VisibleKeys Pattern::keys_seen_by(Run queries) const {
   return {low.first, {low.second.begin, high.second.end}};
 }
 
-std::int64_t Pattern::area() const { return area({0, 1, seq_len}, {0, 1, seq_len}); }
+std::int64_t Pattern::area() const {
+  return area({0, 1, seq_len}, {0, 1, seq_len});
+}
 
 std::int64_t Pattern::area(Run queries, Run keys) const {
   std::int64_t visible = 0;

@@ -24,7 +24,8 @@ inline constexpr std::array<PatternRow, 5> kPatterns{{
     {PatternKind::full, "full", "every key"},
     {PatternKind::local, "local", "keys i-left..i+right, both ends inclusive"},
     {PatternKind::global, "global", "its window and the first g tokens; the first g tokens see every key"},
-    {PatternKind::segment, "segment", "its own segment up to itself and the M keys before it (Transformer-XL)"},
+    {PatternKind::segment, "segment",
+     "its own segment up to itself and the M keys before it (Transformer-XL)"},
     {PatternKind::document, "document", "the keys of its own document (packed sequences)"},
 }};
 
@@ -41,9 +42,9 @@ struct Pattern {
   PatternKind kind = PatternKind::full;
   bool causal = false;
   std::int64_t seq_len = 0;
-  std::int64_t window_left = 0;    // local, global: keys before the query, inclusive offset
-  std::int64_t window_right = 0;   // local, global: keys after the query; a causal pattern cuts it to 0
-  std::int64_t global_tokens = 0;  // global: g
+  std::int64_t window_left = 0;     // local, global: keys before the query, inclusive offset
+  std::int64_t window_right = 0;    // local, global: keys after the query; a causal pattern cuts it to 0
+  std::int64_t global_tokens = 0;   // global: g
   std::int64_t segment_length = 0;  // segment: T
   std::int64_t memory_length = 0;   // segment: M
   std::vector<std::int64_t> document_starts{};  // document: ascending, the first is 0, each < seq_len

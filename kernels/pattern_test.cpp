@@ -50,7 +50,8 @@ class RandomPattern {
     p.segment_length = upto(1, 12);
     p.memory_length = upto(0, 15);
     p.document_starts = {0};
-    for (std::int64_t start = upto(1, 9); start < p.seq_len; start += upto(1, 9)) p.document_starts.push_back(start);
+    for (std::int64_t start = upto(1, 9); start < p.seq_len; start += upto(1, 9))
+      p.document_starts.push_back(start);
     p.check();
     return p;
   }
@@ -79,7 +80,8 @@ TEST(Pattern, VisibleKeysAreExactlyWhatTheTableSays) {
       const VisibleKeys keys = p.visible_keys(i);
       EXPECT_TRUE(intersect(keys.first, keys.second).empty());
       for (std::int64_t j = 0; j < p.seq_len; ++j) {
-        EXPECT_EQ(keys.first.contains(j) || keys.second.contains(j), sees(p, i, j)) << trial << ' ' << i << ' ' << j;
+        EXPECT_EQ(keys.first.contains(j) || keys.second.contains(j), sees(p, i, j))
+            << trial << ' ' << i << ' ' << j;
       }
     }
   }
@@ -143,7 +145,8 @@ TEST(Pattern, RefusesWhatMakesNoPatternAndNamesTheValue) {
   EXPECT_EQ(message({.seq_len = 0}), "seq-len is 0; expected at least 1 token");
   EXPECT_EQ(message({.kind = PatternKind::local, .seq_len = 5, .window_left = -3}),
             "window-left is -3; expected 0 or more keys before the query");
-  EXPECT_EQ(message({.kind = PatternKind::segment, .seq_len = 5}), "segment-length is 0; expected at least 1 token");
+  EXPECT_EQ(message({.kind = PatternKind::segment, .seq_len = 5}),
+            "segment-length is 0; expected at least 1 token");
   EXPECT_EQ(message({.kind = PatternKind::document, .seq_len = 5, .document_starts = {0, 7}}),
             "the last document's start is 7; expected less than seq-len = 5");
 }

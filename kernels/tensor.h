@@ -40,9 +40,7 @@ struct TensorView {
     view.shape.tokens = range.size();
     return view;
   }
-  constexpr operator TensorView<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  constexpr operator TensorView<const T>() const requires(!std::is_const_v<T>) {
     return {data, shape, batch_stride, head_stride, token_stride};
   }
 };

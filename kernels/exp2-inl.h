@@ -1,0 +1,57 @@
+// 2^x for x <= 0, the form that a streaming softmax needs. Included once per instruction set.
+#if defined(LONGSEQ_EXP2_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LONGSEQ_EXP2_INL_H_
+#undef LONGSEQ_EXP2_INL_H_
+#else
+#define LONGSEQ_EXP2_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace longseq::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// 2^r on [−1/2, 1/2], near-minimax (Chebyshev), highest power first. Relative errors: 8e-8 and 3.2e-18.
+template <class T>
+struct Exp2Terms;
+template <>
+struct Exp2Terms<float> {
+  static constexpr float kCoefficients[] = {1.3390863e-3f, 9.6760319e-3f, 5.5503571e-2f,
+                                            2.4022107e-1f, 6.9314719e-1f, 1.00000008f};
+  static constexpr float kLowest = -127.0f;           // 2^kLowest counts as 0
+  static constexpr float kRound = 12582912.0f + 127;  // 1.5·2^23: adding it rounds to a whole number
+  static constexpr int kMantissaBits = 23;
+};
+template <>
+struct Exp2Terms<double> {
+  static constexpr double kCoefficients[] = {
+      4.455817908336064493e-10, 7.0741942972885210056e-9, 1.0178057087733941105e-7, 1.3215432535912376166e-6,
+      1.5252733841556772589e-5, 1.5403530463724354e-4,    1.3333558146406470697e-3, 9.6181291075872566681e-3,
+      5.5504108664821627039e-2, 2.4022650695910159567e-1, 6.9314718055994530925e-1, 1.0};
+  static constexpr double kLowest = -1023.0;
+  static constexpr double kRound = 6755399441055744.0 + 1023;  // 1.5·2^52
+  static constexpr int kMantissaBits = 52;
+};
+
+/// 2^x, x <= 0 or −∞. Anything below the smallest normal number gives exactly 0.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V exp2_nonpositive(D d, V x) {
+  using T = hn::TFromD<D>;
+  using Terms = Exp2Terms<T>;
+  const hn::RebindToSigned<D> di;
+  x = hn::Max(x, hn::Set(d, Terms::kLowest));
+  const V shifted = hn::Add(x, hn::Set(d, Terms::kRound));  // low bits: the biased exponent
+  const V r = hn::Sub(x, hn::Sub(shifted, hn::Set(d, Terms::kRound)));
+  V p = hn::Set(d, Terms::kCoefficients[0]);
+  constexpr int kTerms = sizeof(Terms::kCoefficients) / sizeof(T);
+#pragma GCC unroll 16
+  for (int i = 1; i < kTerms; ++i) p = hn::MulAdd(p, r, hn::Set(d, Terms::kCoefficients[i]));
+  const V power = hn::BitCast(d, hn::ShiftLeft<Terms::kMantissaBits>(hn::BitCast(di, shifted)));
+  return hn::Mul(p, power);
+}
+
+}  // namespace longseq::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
