@@ -1,0 +1,161 @@
+#include <bit>
+
+#include "drivers/sharding/planner.h"
+
+namespace longseq {
+namespace {
+
+/// A binomial tree over the ranks that hold tokens, seen from one of them. Node 0 is the root; node v has the
+/// parent v − 2^k, k its highest bit, and is reached at level k.
+struct Tree {
+  int root;   // its rank
+  int nodes;  // ranks that hold tokens; they are ranks 0..nodes−1 in every layout
+  int node;   // this rank's number in the tree
+
+  static int levels(int nodes) { return std::bit_width(static_cast<unsigned>(nodes - 1)); }
+  int level() const { return std::bit_width(static_cast<unsigned>(node)) - 1; }  // −1 for the root
+  int rank_of(int v) const { return (v + root) % nodes; }
+  int parent() const { return rank_of(node - (1 << level())); }
+  /// The rank that this node passes to at `level`, or −1.
+  int child(int at) const {
+    return at > level() && node + (1 << at) < nodes ? rank_of(node + (1 << at)) : -1;
+  }
+};
+
+class HaloPlanner {
+ public:
+  HaloPlanner(const Problem& problem, int rank)
+      : problem_(problem), plan_(start_plan(problem, rank)), globals_{0, global_tokens(problem)} {
+    const Layout& layout = problem.layout;
+    nodes_ = static_cast<int>(std::min<std::int64_t>(layout.ranks, problem.pattern.seq_len));
+    levels_ = Tree::levels(nodes_);
+    joined_rows_ = !problem.pattern.causal && levels_ > 0 && !globals_.empty();
+    // Rows of joined global tokens are computed by everybody; the others are this rank's alone.
+    own_rows_ = rows_within(layout.shard(rank), {{joined_rows_ ? globals_.end : 0, problem.pattern.seq_len}});
+  }
+
+  RankPlan make() {
+    add_own_tiles();
+    exchange_halos();
+    if (plan_.rank < nodes_ && levels_ > 0) {
+      for (int root = 0; root < nodes_; ++root) {
+        const Rows rows = rows_within(problem_.layout.shard(root), {globals_});
+        if (!rows.empty()) spread_and_join(root, rows);
+      }
+    }
+    place_buffers(problem_, plan_);
+    return std::move(plan_);
+  }
+
+ private:
+  static std::int64_t global_tokens(const Problem& problem) {
+    return problem.pattern.kind == PatternKind::global ? problem.pattern.global_tokens : 0;
+  }
+
+  /// Own queries on own keys, in parts, so that there is work beside each level of the trees.
+  void add_own_tiles() {
+    const int parts = globals_.empty() ? 1 : levels_ + 1;
+    const std::int64_t total = tokens_in(plan_.buffers[kOwnQueries].positions);
+    for (int part = 0; part < parts; ++part) {
+      Rows rows;
+      for (const Interval& interval : own_rows_) {
+        rows.push_back(intersect(interval, {total * part / parts, total * (part + 1) / parts}));
+      }
+      Step& step = step_at(plan_, static_cast<std::size_t>(part));
+      add_tiles(problem_, plan_, {}, joined(std::move(rows)), step.tiles);
+    }
+  }
+
+  /// The rows of `owner` whose keys the rank's own queries see, without the global tokens.
+  Rows halo(int rank, int owner) const {
+    const Shard queries = select(problem_.layout.shard(rank),
+                                 rows_within(problem_.layout.shard(rank),
+                                             {{joined_rows_ ? globals_.end : 0, problem_.pattern.seq_len}}));
+    Rows seen;
+    const Interval beyond_globals{globals_.end, problem_.pattern.seq_len};
+    for (const Run& run : queries) {
+      const VisibleKeys keys = problem_.pattern.keys_seen_by(run);
+      seen.push_back(intersect(keys.first, beyond_globals));
+      seen.push_back(intersect(keys.second, beyond_globals));
+    }
+    return rows_within(problem_.layout.shard(owner), joined(std::move(seen)));
+  }
+
+  void exchange_halos() {
+    for (int peer = 0; peer < problem_.layout.ranks; ++peer) {
+      if (peer == plan_.rank) continue;
+      if (Rows rows = halo(peer, plan_.rank); !rows.empty()) {
+        step_at(plan_, 0).sends.push_back({peer, kOwnKeys, std::move(rows)});
+      }
+      if (const Rows rows = halo(plan_.rank, peer); !rows.empty()) {
+        const int buffer = add_buffer(plan_, Payload::keys, peer, select(problem_.layout.shard(peer), rows));
+        step_at(plan_, 0).receives.push_back({peer, buffer, all_rows(plan_.buffers.back())});
+        add_tiles(problem_, plan_, {.keys = buffer}, own_rows_, step_at(plan_, 1).tiles);
+      }
+    }
+  }
+
+  /// Sends the root's global rows down its tree: their keys, and if their rows are joined, their queries too,
+  /// which everybody answers from its own keys; the answers go up the tree again and are joined on the way.
+  void spread_and_join(int root, const Rows& rows) {
+    const Tree tree{root, nodes_, (plan_.rank - root + nodes_) % nodes_};
+    const Shard positions = select(problem_.layout.shard(root), rows);
+    const bool is_root = tree.node == 0;
+    const auto held_from =
+        static_cast<std::size_t>(tree.level() + 1);  // the step from which the rows are here
+    const int keys = spread(tree, Payload::keys, positions, rows, kOwnKeys);
+    if (!is_root) add_tiles(problem_, plan_, {.keys = keys}, own_rows_, step_at(plan_, held_from).tiles);
+    if (!joined_rows_) return;
+
+    const int queries = spread(tree, Payload::queries, positions, rows, kOwnQueries);
+    const int answer = add_buffer(plan_, Payload::partials, root, positions);
+    add_tiles(problem_, plan_, {.queries = queries, .into = answer},
+              is_root ? rows : all_rows(plan_.buffers.back()), step_at(plan_, held_from).tiles);
+    for (int at = levels_ - 1; at >= 0; --at) {
+      Step& step = step_at(plan_, static_cast<std::size_t>(2 * levels_ - at));
+      if (at == tree.level())
+        step.sends.push_back({tree.parent(), answer, all_rows({.positions = positions})});
+      if (const int child = tree.child(at); child >= 0) {
+        const int part = add_buffer(plan_, Payload::partials, root, positions);
+        step.receives.push_back({child, part, all_rows(plan_.buffers.back())});
+        step.merges.push_back({part, answer});
+      }
+    }
+    if (is_root) plan_.deliveries.push_back({answer, rows});
+  }
+
+  /// One payload down the tree. Gives the buffer that holds it here: the root's own tensor, or a received
+  /// copy.
+  int spread(const Tree& tree, Payload payload, const Shard& positions, const Rows& rows, int own) {
+    const Rows received = all_rows({.positions = positions});
+    int buffer = own;
+    if (tree.node != 0) {
+      buffer = add_buffer(plan_, payload, tree.root, positions);
+      step_at(plan_, static_cast<std::size_t>(tree.level()))
+          .receives.push_back({tree.parent(), buffer, received});
+    }
+    for (int at = 0; at < levels_; ++at) {
+      if (const int child = tree.child(at); child >= 0) {
+        step_at(plan_, static_cast<std::size_t>(at))
+            .sends.push_back({child, buffer, tree.node == 0 ? rows : received});
+      }
+    }
+    return buffer;
+  }
+
+  const Problem& problem_;
+  RankPlan plan_;
+  Interval globals_;
+  int nodes_ = 1;
+  int levels_ = 0;
+  bool joined_rows_ = false;
+  Rows own_rows_;
+};
+
+}  // namespace
+
+RankPlan plan_halo(const Problem& problem, int rank) {
+  return HaloPlanner(problem, rank).make();
+}
+
+}  // namespace longseq

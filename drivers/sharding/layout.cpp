@@ -1,0 +1,124 @@
+#include "drivers/sharding/layout.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace longseq {
+namespace {
+
+/// Start of part `index` when `total` is cut into `parts`, the first ones a token longer if need be.
+std::int64_t part_start(std::int64_t total, std::int64_t parts, std::int64_t index) {
+  return total / parts * index + std::min(total % parts, index);
+}
+
+void append(Shard& shard, std::int64_t begin, std::int64_t end) {
+  if (begin >= end) return;
+  if (!shard.empty() && shard.back().stride == 1 && shard.back().start + shard.back().count == begin) {
+    shard.back().count += end - begin;
+  } else {
+    shard.push_back({begin, 1, end - begin});
+  }
+}
+
+}  // namespace
+
+LayoutKind layout_kind(std::string_view name) {
+  std::string names;
+  for (const LayoutRow& row : kLayouts) {
+    if (row.name == name) return row.kind;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
+  }
+  throw std::invalid_argument(fmt::format("layout is '{}'; expected one of {}", name, names));
+}
+
+Shard Layout::shard(int rank) const {
+  if (kind != LayoutKind::striped) return span(rank, rank + 1);
+  const std::int64_t count = (seq_len - rank + ranks - 1) / ranks;
+  return count > 0 ? Shard{{rank, ranks, count}} : Shard{};
+}
+
+Shard Layout::span(int begin, int end) const {
+  Shard positions;
+  if (begin >= end) return positions;
+  switch (kind) {
+    case LayoutKind::contiguous:
+      append(positions, part_start(seq_len, ranks, begin), part_start(seq_len, ranks, end));
+      break;
+    case LayoutKind::zigzag: {
+      const std::int64_t chunks = 2 * static_cast<std::int64_t>(ranks);
+      append(positions, part_start(seq_len, chunks, begin), part_start(seq_len, chunks, end));
+      append(positions, part_start(seq_len, chunks, chunks - end),
+             part_start(seq_len, chunks, chunks - begin));
+      break;
+    }
+    case LayoutKind::striped: {
+      std::int64_t last = -1;  // ranks near `end` may lack the last, incomplete stripe
+      for (int rank = end - 1; rank >= begin && rank > end - 3; --rank) {
+        if (const Shard own = shard(rank); !own.empty()) last = std::max(last, own.back().last());
+      }
+      const std::int64_t in_last_stripe = (seq_len - 1) % ranks;
+      if (in_last_stripe >= begin && in_last_stripe < end) last = seq_len - 1;
+      append(positions, begin, last + 1);
+      break;
+    }
+  }
+  return positions;
+}
+
+std::int64_t tokens_in(const Shard& shard) {
+  std::int64_t tokens = 0;
+  for (const Run& run : shard) tokens += run.count;
+  return tokens;
+}
+
+Rows joined(Rows rows) {
+  rows.erase(
+      std::remove_if(rows.begin(), rows.end(), [](const Interval& interval) { return interval.empty(); }),
+      rows.end());
+  std::sort(rows.begin(), rows.end(), [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
+  Rows result;
+  for (const Interval& interval : rows) {
+    if (!result.empty() && interval.begin <= result.back().end) {
+      result.back().end = std::max(result.back().end, interval.end);
+    } else {
+      result.push_back(interval);
+    }
+  }
+  return result;
+}
+
+std::int64_t count_rows(const Rows& rows) {
+  std::int64_t count = 0;
+  for (const Interval& interval : rows) count += interval.size();
+  return count;
+}
+
+Rows rows_within(const Shard& shard, const Rows& positions) {
+  Rows rows;
+  std::int64_t first = 0;
+  for (const Run& run : shard) {
+    for (const Interval& interval : positions) {
+      const Interval inside = run.rows_in(interval);
+      rows.push_back({first + inside.begin, first + inside.end});
+    }
+    first += run.count;
+  }
+  return joined(std::move(rows));
+}
+
+Shard select(const Shard& shard, const Rows& rows) {
+  Shard selected;
+  for (const Interval& interval : rows) {
+    std::int64_t first = 0;
+    for (const Run& run : shard) {
+      const Interval inside = intersect({interval.begin - first, interval.end - first}, {0, run.count});
+      if (!inside.empty()) selected.push_back(run.slice(inside));
+      first += run.count;
+    }
+  }
+  return selected;
+}
+
+}  // namespace longseq

@@ -1,0 +1,349 @@
+// Plans without MPI, for random problems: every visible pair once, every receive with its send, closed forms
+// of bytes.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <tuple>
+
+#include "drivers/sharding/audit.h"
+#include "drivers/sharding/planner.h"
+
+namespace longseq {
+namespace {
+
+std::mt19937& engine() {
+  static std::mt19937 instance(4);
+  return instance;
+}
+std::int64_t upto(std::int64_t low, std::int64_t high) {
+  return std::uniform_int_distribution<std::int64_t>(low, high)(engine());
+}
+
+Problem random_problem() {
+  Problem p;
+  Pattern& pattern = p.pattern;
+  pattern.kind = kPatterns[static_cast<std::size_t>(upto(0, 4))].kind;
+  pattern.causal = upto(0, 1) == 1;
+  const std::int64_t s = upto(1, 60);
+  pattern.seq_len = s;
+  pattern.window_left = upto(0, 20);
+  pattern.window_right = upto(0, 20);
+  pattern.global_tokens = upto(0, std::min<std::int64_t>(12, s));
+  pattern.segment_length = upto(1, 15);
+  pattern.memory_length = upto(0, 20);
+  pattern.document_starts = {0};
+  for (std::int64_t at = upto(1, 12); at < s; at += upto(1, 12)) pattern.document_starts.push_back(at);
+  p.layout = {kLayouts[static_cast<std::size_t>(upto(0, 2))].kind, s, static_cast<int>(upto(1, 9))};
+  p.kv_heads = upto(1, 3);
+  p.heads = p.kv_heads * upto(1, 3);
+  p.head_dim = upto(1, 9);
+  p.batch = upto(1, 2);
+  return p;
+}
+
+bool sees(const Pattern& p, std::int64_t i, std::int64_t j) {
+  const VisibleKeys keys = p.visible_keys(i);
+  return keys.first.contains(j) || keys.second.contains(j);
+}
+
+std::vector<RankPlan> plans_of(const PlannerRow& strategy, const Problem& problem) {
+  std::vector<RankPlan> plans;
+  for (int rank = 0; rank < problem.layout.ranks; ++rank) plans.push_back(strategy.plan(problem, rank));
+  return plans;
+}
+
+std::string describe(const PlannerRow& strategy, const Problem& p) {
+  return fmt::format("{} kind {} causal {} S {} P {} layout {} window {}+{} global {} segment {}+{}",
+                     strategy.name, static_cast<int>(p.pattern.kind), p.pattern.causal, p.pattern.seq_len,
+                     p.layout.ranks, static_cast<int>(p.layout.kind), p.pattern.window_left,
+                     p.pattern.window_right, p.pattern.global_tokens, p.pattern.segment_length,
+                     p.pattern.memory_length);
+}
+
+const Buffer& buffer_of(const RankPlan& plan, int index) {
+  return plan.buffers[static_cast<std::size_t>(index)];
+}
+
+std::vector<std::int64_t> positions(const Shard& shard) {
+  std::vector<std::int64_t> list;
+  for (const longseq::Run& run : shard) {
+    for (std::int64_t t = 0; t < run.count; ++t) list.push_back(run.at(t));
+  }
+  return list;
+}
+
+TEST(Layouts, GiveEveryPositionToExactlyOneRank) {
+  for (int trial = 0; trial < 500; ++trial) {
+    const Layout layout = random_problem().layout;
+    std::vector<int> owners(static_cast<std::size_t>(layout.seq_len), 0);
+    for (int rank = 0; rank < layout.ranks; ++rank) {
+      const auto own = positions(layout.shard(rank));
+      EXPECT_TRUE(std::is_sorted(own.begin(), own.end()));
+      for (const std::int64_t position : own) owners[static_cast<std::size_t>(position)] += 1;
+      const auto hull = positions(layout.span(0, rank + 1));
+      EXPECT_TRUE(std::includes(hull.begin(), hull.end(), own.begin(), own.end()));
+    }
+    EXPECT_EQ(std::count(owners.begin(), owners.end(), 1), layout.seq_len);
+  }
+}
+
+TEST(Plans, ComputeEachVisiblePairExactlyOnce) {
+  for (int trial = 0; trial < 1500; ++trial) {
+    const Problem problem = random_problem();
+    const Pattern& pattern = problem.pattern;
+    const auto s = static_cast<std::size_t>(pattern.seq_len);
+    for (const PlannerRow& strategy : kPlanners) {
+      std::vector<int> computed(s * s, 0);
+      std::int64_t pairs = 0;
+      for (const RankPlan& plan : plans_of(strategy, problem)) {
+        for (const Step& step : plan.steps) {
+          for (const Tile& tile : step.tiles) {
+            for (const std::int64_t i :
+                 positions({positions_of(buffer_of(plan, tile.queries), tile.query_rows)})) {
+              for (const std::int64_t j :
+                   positions({positions_of(buffer_of(plan, tile.keys), tile.key_rows)})) {
+                computed[static_cast<std::size_t>(i) * s + static_cast<std::size_t>(j)] +=
+                    sees(pattern, i, j);
+              }
+            }
+          }
+        }
+        pairs += audit(problem, plan).pairs;
+      }
+      bool right = true;
+      for (std::size_t i = 0; i < s; ++i) {
+        for (std::size_t j = 0; j < s; ++j) {
+          right = right && computed[i * s + j] ==
+                               sees(pattern, static_cast<std::int64_t>(i), static_cast<std::int64_t>(j));
+        }
+      }
+      EXPECT_TRUE(right) << describe(strategy, problem);
+      EXPECT_EQ(pairs, pattern.area()) << describe(strategy, problem);
+      EXPECT_NO_THROW(expect_every_pair(problem, pairs));
+    }
+  }
+}
+
+TEST(Plans, MatchEveryReceiveWithASendOfTheSameRowsInTheSameStep) {
+  using Key = std::tuple<std::size_t, int, int, int>;  // step, from, to, payload
+  for (int trial = 0; trial < 1500; ++trial) {
+    const Problem problem = random_problem();
+    for (const PlannerRow& strategy : kPlanners) {
+      std::map<Key, std::vector<std::vector<std::int64_t>>> sent, received;
+      for (const RankPlan& plan : plans_of(strategy, problem)) {
+        for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+          const auto note = [&](const Transfer& transfer, int from, int to, auto& list) {
+            const Buffer& buffer = buffer_of(plan, transfer.buffer);
+            EXPECT_GT(count_rows(transfer.rows), 0);
+            list[{s, from, to, static_cast<int>(buffer.payload)}].push_back(
+                positions(select(buffer.positions, transfer.rows)));
+          };
+          for (const Transfer& send : plan.steps[s].sends) note(send, plan.rank, send.peer, sent);
+          for (const Transfer& receive : plan.steps[s].receives)
+            note(receive, receive.peer, plan.rank, received);
+        }
+      }
+      EXPECT_EQ(sent, received) << describe(strategy, problem);
+    }
+  }
+}
+
+TEST(Plans, UseOnlyWhatEarlierStepsBroughtAndNeverOverwriteWhatIsInUse) {
+  for (int trial = 0; trial < 1500; ++trial) {
+    const Problem problem = random_problem();
+    for (const PlannerRow& strategy : kPlanners) {
+      for (const RankPlan& plan : plans_of(strategy, problem)) {
+        std::vector<std::size_t> arrival(plan.buffers.size(), 0), last_use(plan.buffers.size(), 0);
+        std::vector<bool> arrives(plan.buffers.size(), false);
+        for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+          const Step& step = plan.steps[s];
+          const auto use = [&](int buffer) {
+            const auto index = static_cast<std::size_t>(buffer);
+            last_use[index] = std::max(last_use[index], s);
+            if (arrives[index]) {
+              EXPECT_LT(arrival[index], s) << describe(strategy, problem);
+            }
+          };
+          for (const Transfer& send : step.sends) use(send.buffer);
+          for (const Tile& tile : step.tiles) {
+            use(tile.keys);
+            use(tile.queries);
+          }
+          for (const Transfer& receive : step.receives) {
+            arrival[static_cast<std::size_t>(receive.buffer)] = s;
+            arrives[static_cast<std::size_t>(receive.buffer)] = true;
+          }
+        }
+        for (std::size_t a = 2; a < plan.buffers.size(); ++a) {
+          const Buffer& first = plan.buffers[a];
+          const auto size = [&](const Buffer& buffer) {
+            return tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload);
+          };
+          EXPECT_LE(first.offset + size(first), plan.arena_bytes);
+          for (std::size_t b = 2; b < plan.buffers.size(); ++b) {
+            const Buffer& second = plan.buffers[b];
+            const bool share =
+                first.offset < second.offset + size(second) && second.offset < first.offset + size(first);
+            if (a == b || !share || !arrives[a] || !arrives[b]) continue;
+            EXPECT_TRUE(last_use[a] < arrival[b] || last_use[b] < arrival[a]) << describe(strategy, problem);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Plans, DeliverEveryGlobalRowThatIsComputedAcrossRanks) {
+  Problem problem;
+  problem.pattern = {
+      .kind = PatternKind::global, .seq_len = 50, .window_left = 3, .window_right = 3, .global_tokens = 12};
+  for (const LayoutRow& layout : kLayouts) {
+    for (const int ranks : {2, 3, 5, 8}) {
+      problem.layout = {layout.kind, 50, ranks};
+      std::vector<std::int64_t> delivered;
+      for (const RankPlan& plan : plans_of(planner("halo"), problem)) {
+        for (const Delivery& delivery : plan.deliveries) {
+          const auto rows = positions(select(buffer_of(plan, kOwnQueries).positions, delivery.rows));
+          EXPECT_EQ(rows, positions(buffer_of(plan, delivery.from).positions));
+          delivered.insert(delivered.end(), rows.begin(), rows.end());
+        }
+      }
+      std::sort(delivered.begin(), delivered.end());
+      EXPECT_EQ(delivered, (std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}));
+    }
+  }
+}
+
+TEST(Bytes, OfRingAndAllgatherMeetTheClosedForm) {
+  const std::int64_t n = 16, ranks = 6, kv_heads = 2, head_dim = 8, e = 4;
+  Problem problem{{.kind = PatternKind::full, .seq_len = n * ranks},
+                  {LayoutKind::contiguous, n * ranks, 6},
+                  1,
+                  4,
+                  kv_heads,
+                  head_dim,
+                  e,
+                  4};
+  for (const char* name : {"ring", "allgather"}) {
+    for (const LayoutRow& layout : kLayouts) {
+      problem.layout.kind = layout.kind;
+      for (const RankPlan& plan : plans_of(planner(name), problem)) {
+        EXPECT_EQ(audit(problem, plan).bytes_sent(), 2 * (ranks - 1) * n * kv_heads * head_dim * e) << name;
+      }
+    }
+  }
+}
+
+TEST(Bytes, OfTheCausalRingAreHalfContiguousAndThreeQuartersZigzag) {
+  const std::int64_t n = 32, ranks = 8;
+  Problem problem{{.kind = PatternKind::full, .causal = true, .seq_len = n * ranks},
+                  {LayoutKind::contiguous, n * ranks, 8},
+                  1,
+                  1,
+                  1,
+                  4,
+                  4,
+                  4};
+  const auto total = [&](LayoutKind layout) {
+    problem.layout.kind = layout;
+    std::int64_t bytes = 0;
+    for (const RankPlan& plan : plans_of(planner("ring"), problem))
+      bytes += audit(problem, plan).bytes_sent();
+    return bytes;
+  };
+  const std::int64_t everything = ranks * 2 * (ranks - 1) * n * 4 * 4;
+  EXPECT_EQ(total(LayoutKind::contiguous), everything / 2);
+  EXPECT_EQ(total(LayoutKind::zigzag), everything * 3 / 4);
+}
+
+TEST(Bytes, OfTheHaloDependOnTheWindowAlone) {
+  for (const std::int64_t n : {64, 128}) {
+    for (const int ranks : {2, 4, 16}) {
+      Problem problem{{.kind = PatternKind::local, .causal = true, .seq_len = n * ranks, .window_left = 50},
+                      {LayoutKind::contiguous, n * ranks, ranks},
+                      1,
+                      6,
+                      2,
+                      8,
+                      4,
+                      4};
+      for (int rank = 0; rank + 1 < ranks; ++rank) {
+        EXPECT_EQ(audit(problem, plan_halo(problem, rank)).bytes_sent(), 2 * 50 * 2 * 8 * 4);
+      }
+      EXPECT_EQ(audit(problem, plan_halo(problem, ranks - 1)).bytes_sent(), 0);
+    }
+  }
+}
+
+TEST(Bytes, OfGlobalTokensAreOneBroadcastAndOneReduction) {
+  const std::int64_t s = 512, g = 8, heads = 4, kv_heads = 2, head_dim = 16, e = 4;
+  const int ranks = 8;
+  Problem problem{{.kind = PatternKind::global, .seq_len = s, .global_tokens = g},
+                  {LayoutKind::contiguous, s, ranks},
+                  1,
+                  heads,
+                  kv_heads,
+                  head_dim,
+                  e,
+                  e};
+  std::int64_t bytes = 0;
+  for (const RankPlan& plan : plans_of(planner("halo"), problem)) bytes += audit(problem, plan).bytes_sent();
+  EXPECT_EQ(bytes, (ranks - 1) * g *
+                       (2 * kv_heads * head_dim * e + heads * head_dim * e + heads * (head_dim + 1) * e));
+}
+
+TEST(Memory, OfARingIsTwoBlocksAndOfAnAllgatherTheWholeSequence) {
+  const std::int64_t n = 64, ranks = 8;
+  Problem problem{{.kind = PatternKind::full, .seq_len = n * ranks},
+                  {LayoutKind::contiguous, n * ranks, 8},
+                  1,
+                  1,
+                  1,
+                  16,
+                  4,
+                  4};
+  const std::int64_t block = 2 * n * 16 * 4;
+  EXPECT_EQ(plan_ring(problem, 3).arena_bytes, 2 * block);
+  EXPECT_EQ(plan_allgather(problem, 3).arena_bytes, ranks * block);
+}
+
+TEST(Balance, OfCausalLayoutsMeetsTheClosedForm) {
+  const std::int64_t n = 256;
+  const int ranks = 8;
+  Problem problem{{.kind = PatternKind::full, .causal = true, .seq_len = n * ranks},
+                  {LayoutKind::contiguous, n * ranks, ranks},
+                  1,
+                  1,
+                  1,
+                  4,
+                  4,
+                  4};
+  const auto balance = [&](LayoutKind layout) {
+    problem.layout.kind = layout;
+    PlanAudit total;
+    for (const RankPlan& plan : plans_of(planner("ring"), problem)) total.add(audit(problem, plan), 0);
+    return total.balance();
+  };
+  EXPECT_NEAR(balance(LayoutKind::contiguous), 8.0 / 15.0, 0.003);  // P/(2P−1), n large
+  EXPECT_DOUBLE_EQ(balance(LayoutKind::zigzag), 1.0);
+  EXPECT_GT(balance(LayoutKind::striped), 0.99);
+}
+
+TEST(Names, ThatDoNotExistAreRefusedWithTheOnesThatDo) {
+  EXPECT_THROW(
+      {
+        try {
+          planner("rnig");
+        } catch (const std::invalid_argument& error) {
+          EXPECT_STREQ(error.what(), "strategy is 'rnig'; expected one of ring, allgather, halo");
+          throw;
+        }
+      },
+      std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace longseq
