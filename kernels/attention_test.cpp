@@ -124,8 +124,8 @@ struct Data {
   }
 };
 
-/// The bound of a relative error: rounding of the dot products, of exp2 and of the decays, times how much a weight moves when its score
-/// does (scores up to magnitude²·√head_dim·log2 e).
+/// The bound of a relative error: rounding of the dot products, of exp2 and of the decays, times how much a
+/// weight moves when its score does (scores up to magnitude²·√head_dim·log2 e).
 template <class T>
 double bound(const Problem& p) {
   const double epsilon = std::numeric_limits<T>::epsilon();

@@ -61,11 +61,12 @@ is_debian() { has_command dpkg-query && has_command apt-get; }
 
 has_header() {
   has_command c++ || return 1
-  local directory include=()
   # CMAKE_PREFIX_PATH is how modules and Spack name what CMake will find.
-  while IFS= read -r directory; do
-    [[ -z $directory ]] || include+=("-I$directory/include")
-  done < <(tr ':;' '\n\n' <<<"${CMAKE_PREFIX_PATH:-}:${HDF5_ROOT:-}:${CONDA_PREFIX:-}")
+  local prefix prefixes include=()
+  IFS=':;' read -ra prefixes <<<"${CMAKE_PREFIX_PATH:-}:${HDF5_ROOT:-}:${CONDA_PREFIX:-}"
+  for prefix in "${prefixes[@]}"; do
+    [[ -z $prefix ]] || include+=("-I$prefix/include")
+  done
   printf '#if !__has_include(<%s>)\n#error absent\n#endif\n' "$1" |
     c++ -std=c++20 "${include[@]}" -x c++ -fsyntax-only - >/dev/null 2>&1
 }

@@ -1,0 +1,72 @@
+#include "kernels/position.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <complex>
+#include <random>
+
+namespace longseq {
+namespace {
+
+TEST(Rotary, IsMultiplicationByAUnitComplexNumber) {
+  const Shape shape{1, 2, 3, 6};
+  const longseq::Run positions{1000, 7, 3};
+  std::vector<double> x(static_cast<std::size_t>(shape.elements()));
+  std::mt19937 engine(1);
+  std::normal_distribution<double> normal;
+  for (double& value : x) value = normal(engine);
+  const std::vector<double> before = x;
+  rotate_by_position(dense_view(x.data(), shape), positions);
+  for (std::size_t row = 0; row < 6; ++row) {
+    for (std::size_t k = 0; k < 3; ++k) {
+      const double angle = static_cast<double>(positions.at(static_cast<std::int64_t>(row % 3))) *
+                           std::pow(10000.0, -static_cast<double>(k) / 3.0);
+      const std::complex<double> turned =
+          std::complex<double>(before[row * 6 + 2 * k], before[row * 6 + 2 * k + 1]) * std::polar(1.0, angle);
+      EXPECT_NEAR(x[row * 6 + 2 * k], turned.real(), 1e-12);
+      EXPECT_NEAR(x[row * 6 + 2 * k + 1], turned.imag(), 1e-12);
+    }
+  }
+}
+
+TEST(Rotary, MakesProductsDependOnDistanceAlone) {
+  const auto product = [](std::int64_t i, std::int64_t j) {
+    std::vector<double> q{0.3, -1.2, 0.7, 2.0}, k{1.1, 0.4, -0.6, 0.9};
+    rotate_by_position(dense_view(q.data(), {1, 1, 1, 4}), {i, 1, 1});
+    rotate_by_position(dense_view(k.data(), {1, 1, 1, 4}), {j, 1, 1});
+    return q[0] * k[0] + q[1] * k[1] + q[2] * k[2] + q[3] * k[3];
+  };
+  EXPECT_NEAR(product(5, 2), product(1005, 1002), 1e-11);
+  EXPECT_GT(std::abs(product(5, 2) - product(5, 3)), 1e-3);
+}
+
+TEST(Rotary, RefusesAnOddHeadDim) {
+  std::vector<float> x(3);
+  EXPECT_THROW(rotate_by_position(dense_view(x.data(), {1, 1, 1, 3}), {0, 1, 1}), std::invalid_argument);
+}
+
+TEST(Sinusoid, ConcatenatesSinesAndCosines) {
+  std::vector<double> x(4, 0.5);
+  add_sinusoid(dense_view(x.data(), {1, 1, 1, 4}), {3, 1, 1});
+  EXPECT_NEAR(x[0], 0.5 + std::sin(3.0), 1e-12);
+  EXPECT_NEAR(x[1], 0.5 + std::sin(0.03), 1e-12);
+  EXPECT_NEAR(x[2], 0.5 + std::cos(3.0), 1e-12);
+  EXPECT_NEAR(x[3], 0.5 + std::cos(0.03), 1e-12);
+}
+
+TEST(Alibi, HasThePapersSlopes) {
+  const auto eight = alibi_table<double>(8, 1);  // slopes 1/2, 1/4, ... (Press et al. 2022, section 3)
+  for (std::size_t h = 0; h < 8; ++h) {
+    EXPECT_DOUBLE_EQ(eight[3 * h], -std::pow(0.5, static_cast<double>(h + 1)));
+    EXPECT_DOUBLE_EQ(eight[3 * h + 1], 0.0);
+    EXPECT_DOUBLE_EQ(eight[3 * h + 2], eight[3 * h]);
+  }
+  // The paper's code for 12 heads: the 8 slopes of 8 heads, then every second of 16 heads.
+  const auto twelve = alibi_table<double>(12, 1);
+  EXPECT_DOUBLE_EQ(twelve[3 * 8], -std::pow(2.0, -0.5));
+  EXPECT_DOUBLE_EQ(twelve[3 * 9], -std::pow(2.0, -1.5));
+}
+
+}  // namespace
+}  // namespace longseq

@@ -1,0 +1,185 @@
+#include "suite/calibrate.h"
+
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <numeric>
+#include <thread>
+
+#include "kernels/peak.h"
+
+namespace longseq {
+namespace {
+
+constexpr double kPeakSeconds = 0.2;
+constexpr double kTriadSeconds = 0.3;
+constexpr std::int64_t kTriadBytes = 192 << 20;  // of the rank: beyond its share of the last-level cache
+constexpr int kTag = 17;
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// The sum over the team's threads of what each measures, all starting together.
+double sum_over_threads(MPI_Comm comm, ThreadTeam& team, const std::function<double()>& one) {
+  std::vector<double> rates(static_cast<std::size_t>(team.threads()), 0.0);
+  MPI_Barrier(comm);
+  team.run([&] {
+    std::atomic<int> waiting{team.threads()};
+    tbb::parallel_for(
+        0, team.threads(),
+        [&](int index) {
+          // A thread that took two indices would wait for itself: go on after a while.
+          const double patience = now() + 0.1;
+          --waiting;
+          while (waiting > 0 && now() < patience) std::this_thread::yield();
+          rates[static_cast<std::size_t>(index)] = one();
+        },
+        tbb::simple_partitioner());
+  });
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
+}
+
+std::vector<std::int64_t> message_sizes() {
+  std::vector<std::int64_t> sizes;
+  for (std::int64_t size = 8; size <= (16 << 20); size *= 8) sizes.push_back(size);
+  return sizes;
+}
+
+int trips_for(std::int64_t bytes) {
+  return static_cast<int>(std::clamp<std::int64_t>((8 << 20) / bytes, 5, 200));
+}
+
+/// Seconds of the median of several exchanges.
+double median_of(int trips, const std::function<void()>& exchange) {
+  exchange();
+  std::vector<double> seconds;
+  for (int trip = 0; trip < trips; ++trip) {
+    const double start = now();
+    exchange();
+    seconds.push_back(now() - start);
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + trips / 2, seconds.end());
+  return seconds[static_cast<std::size_t>(trips / 2)];
+}
+
+MessageCosts measure_messages(MPI_Comm comm) {
+  int rank = 0, ranks = 1;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &ranks);
+  MessageCosts costs;
+  if (ranks == 1) return costs;
+  costs.sizes = message_sizes();
+  std::vector<char> out(static_cast<std::size_t>(costs.sizes.back()), 1), in(out.size());
+  const int next = (rank + 1) % ranks, previous = (rank + ranks - 1) % ranks, last = ranks - 1;
+  for (const std::int64_t size : costs.sizes) {
+    const int count = static_cast<int>(size);
+    MPI_Barrier(comm);
+    double half = 0;
+    if (rank == 0 || rank == last) {
+      const int peer = rank == 0 ? last : 0;
+      half = 0.5 * median_of(trips_for(size), [&] {
+               if (rank == 0) {
+                 MPI_Send(out.data(), count, MPI_BYTE, peer, kTag, comm);
+                 MPI_Recv(in.data(), count, MPI_BYTE, peer, kTag, comm, MPI_STATUS_IGNORE);
+               } else {
+                 MPI_Recv(in.data(), count, MPI_BYTE, peer, kTag, comm, MPI_STATUS_IGNORE);
+                 MPI_Send(out.data(), count, MPI_BYTE, peer, kTag, comm);
+               }
+             });
+    }
+    MPI_Bcast(&half, 1, MPI_DOUBLE, 0, comm);
+    costs.latency.push_back(half);
+    costs.pingpong_bandwidth.push_back(static_cast<double>(size) / half);
+    MPI_Barrier(comm);
+    double shift = median_of(trips_for(size), [&] {
+      MPI_Sendrecv(out.data(), count, MPI_BYTE, next, kTag, in.data(), count, MPI_BYTE, previous, kTag, comm,
+                   MPI_STATUS_IGNORE);
+    });
+    MPI_Allreduce(MPI_IN_PLACE, &shift, 1, MPI_DOUBLE, MPI_MAX, comm);
+    costs.ring_bandwidth.push_back(static_cast<double>(size) / shift);
+  }
+  return costs;
+}
+
+}  // namespace
+
+double fma_peak(MPI_Comm comm, ThreadTeam& team, bool f64, double seconds) {
+  return sum_over_threads(
+      comm, team, [&] { return f64 ? measure_fma_rate<double>(seconds) : measure_fma_rate<float>(seconds); });
+}
+
+double sum_over_ranks(MPI_Comm comm, double value) {
+  double sum = 0;
+  MPI_Allreduce(&value, &sum, 1, MPI_DOUBLE, MPI_SUM, comm);
+  return sum;
+}
+
+Calibration calibrate(MPI_Comm comm, ThreadTeam& team) {
+  Calibration calibration;
+  calibration.timer = measure_timer();
+  calibration.peak_f32 = fma_peak(comm, team, false, kPeakSeconds);
+  calibration.peak_f64 = fma_peak(comm, team, true, kPeakSeconds);
+  const std::int64_t elements = kTriadBytes / (3 * static_cast<std::int64_t>(sizeof(float)) * team.threads());
+  calibration.triad =
+      sum_over_threads(comm, team, [&] { return measure_triad_rate(elements, kTriadSeconds); });
+  calibration.messages = measure_messages(comm);
+  return calibration;
+}
+
+double exchange_bandwidth(const Calibration& calibration) {
+  const std::vector<double>& rates = calibration.messages.ring_bandwidth;
+  return rates.empty() ? 0 : *std::max_element(rates.begin(), rates.end());
+}
+
+Group calibration_group(const Calibration& calibration) {
+  Group group;
+  const auto per_rank = [&](const char* name, double value, const char* units, const char* long_name) {
+    group.arrays.push_back({name, {"rank"}, std::vector<double>{value}, units, long_name, true});
+  };
+  per_rank("fma_peak_f32", calibration.peak_f32, "flop/s",
+           "FMA peak in single precision, all threads of the rank");
+  per_rank("fma_peak_f64", calibration.peak_f64, "flop/s",
+           "FMA peak in double precision, all threads of the rank");
+  per_rank("triad_bandwidth", calibration.triad, "B/s",
+           "memory bandwidth of a triad, all threads of the rank");
+  group.arrays.push_back({"timer_cost",
+                          {},
+                          std::vector<double>{calibration.timer.cost},
+                          "s",
+                          "cost of one reading of the clock",
+                          false});
+  group.arrays.push_back({"timer_resolution",
+                          {},
+                          std::vector<double>{calibration.timer.resolution},
+                          "s",
+                          "least difference that the clock shows",
+                          false});
+  const MessageCosts& messages = calibration.messages;
+  if (messages.sizes.empty()) return group;
+  group.axes.push_back({"message_size", messages.sizes, "B", "size of a message"});
+  group.arrays.push_back({"pingpong_latency",
+                          {"message_size"},
+                          messages.latency,
+                          "s",
+                          "half a round trip between the first and the last rank",
+                          false});
+  group.arrays.push_back({"pingpong_bandwidth",
+                          {"message_size"},
+                          messages.pingpong_bandwidth,
+                          "B/s",
+                          "message size over half a round trip",
+                          false});
+  group.arrays.push_back({"ring_shift_bandwidth",
+                          {"message_size"},
+                          messages.ring_bandwidth,
+                          "B/s",
+                          "sent by each rank while all shift to the next, the slowest",
+                          false});
+  return group;
+}
+
+}  // namespace longseq

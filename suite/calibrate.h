@@ -1,0 +1,47 @@
+// The machine's ceilings, measured in the same launch with the same ranks and threads as the cases
+// (measurement.md, "Ceilings, in the same job"). Everything here is collective.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "results/record.h"
+#include "suite/measure.h"
+#include "suite/threads.h"
+
+namespace longseq {
+
+/// FLOP/s of all this rank's threads together, all ranks at once. `f64`: of double precision.
+double fma_peak(MPI_Comm comm, ThreadTeam& team, bool f64, double seconds);
+
+/// Sum over ranks.
+double sum_over_ranks(MPI_Comm comm, double value);
+
+struct MessageCosts {
+  std::vector<std::int64_t> sizes;         // bytes
+  std::vector<double> latency;             // s, half a ping-pong between ranks 0 and the last
+  std::vector<double> pingpong_bandwidth;  // B/s
+  std::vector<double> ring_bandwidth;      // B/s sent by the slowest rank, all shifting to the next at once
+};
+
+struct Calibration {
+  Timer timer;
+  double peak_f32 = 0;  // this rank, FLOP/s
+  double peak_f64 = 0;
+  double triad = 0;       // this rank, B/s
+  MessageCosts messages;  // empty with one rank
+};
+
+/// Some seconds: FMA peaks, triad, ping-pong and ring shift at several sizes.
+Calibration calibrate(MPI_Comm comm, ThreadTeam& team);
+
+/// The best ring bandwidth over all sizes; 0 with one rank.
+double exchange_bandwidth(const Calibration& calibration);
+
+/// As stored in /calibration.
+Group calibration_group(const Calibration& calibration);
+
+}  // namespace longseq

@@ -1,0 +1,91 @@
+#include "suite/threads.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <tbb/task_scheduler_observer.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <vector>
+
+#include "suite/topology.h"
+
+namespace longseq {
+namespace {
+
+int checked(int threads) {
+  if (threads < 1) throw std::invalid_argument(fmt::format("threads {}: expected 1 or more", threads));
+  return threads;
+}
+
+std::string why_not_pinned(int threads, const Placement& placement) {
+  if (!placement.exclusive) return "other ranks may use the same cores; hint: mpirun --bind-to core";
+  const std::size_t available = placement.hardware_threads.size();
+  if (static_cast<std::size_t>(threads) > available)
+    return fmt::format("only {} hardware threads here", available);
+  return "";
+}
+
+bool bind_this_thread(const CpuSet& place) {
+  return hwloc_set_cpubind(topology(), place.get(), HWLOC_CPUBIND_THREAD) == 0;
+}
+
+}  // namespace
+
+/// Binds the thread in slot s of the arena to place s. The calling thread enters and leaves at every run():
+/// it is bound the first time only, and freed when the team ends.
+class PinningObserver : public tbb::task_scheduler_observer {
+ public:
+  PinningObserver(tbb::task_arena& arena, std::vector<CpuSet> places, CpuSet callers)
+      : tbb::task_scheduler_observer(arena), places_(std::move(places)), callers_(std::move(callers)) {
+    observe(true);
+  }
+  ~PinningObserver() override {
+    observe(false);
+    bind_this_thread(callers_);
+  }
+
+  void on_scheduler_entry(bool) override {
+    struct Bound {
+      int by = 0;
+      int slot = 0;
+    };
+    thread_local Bound bound;
+    const int slot = tbb::this_task_arena::current_thread_index();
+    if ((bound.by == id_ && bound.slot == slot) || slot < 0 || slot >= std::ssize(places_)) return;
+    bind_this_thread(places_[static_cast<std::size_t>(slot)]);
+    bound = {id_, slot};
+  }
+
+ private:
+  inline static std::atomic<int> last_id_ = 0;
+  const int id_ = ++last_id_;  // an address would be used again
+  std::vector<CpuSet> places_;
+  CpuSet callers_;
+};
+
+ThreadTeam::ThreadTeam(int threads, const Placement& placement)
+    : limit_(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(checked(threads))),
+      arena_(threads) {
+  arena_.initialize();
+  const std::string team = fmt::format("{} {}", threads, threads == 1 ? "thread" : "threads");
+  const std::string why_not = why_not_pinned(threads, placement);
+  if (!why_not.empty()) {
+    binding_ = fmt::format("{}, not pinned: {}", team, why_not);
+    return;
+  }
+  std::vector<CpuSet> places = spread(cpuset_of(placement.hardware_threads), threads);
+  CpuSet callers = process_cpuset();
+  if (!bind_this_thread(places.front())) {
+    binding_ = fmt::format("{}, not pinned: this system refuses", team);
+    return;
+  }
+  std::vector<std::string> names;
+  for (const CpuSet& place : places) names.push_back(cpu_list(place));
+  binding_ = fmt::format("{} pinned to {}", team, fmt::join(names, ","));
+  observer_ = std::make_unique<PinningObserver>(arena_, std::move(places), std::move(callers));
+}
+
+ThreadTeam::~ThreadTeam() = default;
+
+}  // namespace longseq

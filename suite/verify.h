@@ -1,0 +1,51 @@
+// Is the output right? Query rows of the finished output are recomputed in f64, across ranks, by code that
+// shares nothing with the engine, the patterns' intervals or the plans (measurement.md, "The verdict").
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/pattern.h"
+#include "kernels/tensor.h"
+
+namespace longseq {
+
+/// What this rank holds of the inputs and outputs; `positions` of its rows, in their order.
+template <class T>
+struct ShardOutput {
+  std::vector<Run> positions;
+  TensorView<const T> q;
+  TensorView<const T> k;
+  TensorView<const T> v;
+  TensorView<const T> o;
+  TensorView<const T> lse;
+};
+
+struct Errors {
+  std::int64_t rows = 0;     // query positions that were recomputed
+  double output = 0;         // ‖o − reference‖ / ‖reference‖ over them, Frobenius
+  double lse = 0;            // the largest |lse − reference| / max(1, |reference|)
+  double largest_score = 0;  // |s| of the recomputed rows
+  bool finite = true;        // no NaN or ∞ where none belongs, in the whole output
+};
+
+/// Collective. All query rows where that is cheap, else rows spread over the sequence, its ends among them.
+template <class T>
+Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<T>& bias,
+                 const ShardOutput<T>& shard);
+
+/// The largest relative error that rounding explains, from the type's unit roundoff u, head_dim, the number
+/// of keys and the size of the scores: u·(16 + √head_dim + log2 keys)·max(1, largest_score/8). The three
+/// terms are exp2 and the decays, the dot product's random walk, and the sum over keys; a score s is off by
+/// about u·|s|, which moves its weight by as much. At most 2.9e-6 for f32 at head_dim 256 and 65,536 keys
+/// with scores of a few units.
+double error_bound(double unit_roundoff, std::int64_t head_dim, std::int64_t keys, double largest_score);
+
+/// u of float or double.
+template <class T>
+double unit_roundoff();
+
+}  // namespace longseq
