@@ -69,17 +69,21 @@ void transpose_in(const T* rows, std::int64_t stride, const detail::QueryTile<T>
 template <class T>
 void load_state(const AttentionState<T>& state, std::int64_t b, std::int64_t h, std::int64_t first,
                 detail::QueryTile<T>& tile) {
-  bool fresh = true;
+  bool any = false;
   for (std::int64_t t = 0; t < kTileRows; ++t) {
     const bool there = t < tile.rows;
     tile.maximum[t] = there ? *state.maximum.row(b, h, first + t) : -std::numeric_limits<T>::infinity();
     tile.sum[t] = there ? *state.sum.row(b, h, first + t) : T{0};
-    fresh = fresh && tile.sum[t] == T{0};
+    any = any || tile.sum[t] != T{0};
   }
-  if (fresh) {  // state.o may be uninitialised
+  if (!any) {
     std::fill_n(tile.outputs, tile.head_dim * kTileRows, T{0});
-  } else {
-    transpose_in(state.o.row(b, h, first), state.o.token_stride, tile, tile.outputs);
+    return;
+  }
+  transpose_in(state.o.row(b, h, first), state.o.token_stride, tile, tile.outputs);
+  for (std::int64_t t = 0; t < tile.rows; ++t) {
+    if (tile.sum[t] != T{0}) continue;  // else the row has seen no key yet, and its outputs may be uninitialised
+    for (std::int64_t d = 0; d < tile.head_dim; ++d) tile.outputs[d * kTileRows + t] = T{0};
   }
 }
 

@@ -18,7 +18,7 @@ void write_collectively(MPI_Comm comm, hid_t dataset, hid_t memory_space, hid_t 
                         const Values& values, std::size_t width, const std::string& name);
 
 /// What a dataset takes in the file beside its values, at most: its header, its name, its links to scales.
-inline constexpr std::int64_t kDatasetOverhead = 8 << 10;
+inline constexpr std::int64_t kDatasetOverhead = 4 << 10;
 
 /// Collective: an upper bound of the bytes that the group takes in the file, the same on all ranks.
 std::int64_t stored_size(MPI_Comm comm, const Group& group);

@@ -18,7 +18,7 @@
 namespace longseq {
 namespace {
 
-constexpr std::int64_t kFileOverhead = 64 << 10;  // the groups' own links, heaps and trees
+constexpr std::int64_t kFileOverhead = 32 << 10;  // the groups' own links, heaps and trees
 
 /// What lies at a path: nothing (no launches), or a results file.
 struct Found {

@@ -1,4 +1,5 @@
 // What the writer refuses: on all ranks alike, at once, leaving what lies on the disk as it was.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -215,8 +216,9 @@ TEST_F(WriterRefusalTest, AFullDisk) {
   MPI_Barrier(MPI_COMM_WORLD);
   const auto append_within = [&](std::size_t bytes) {
     CaseRecord record = sample::case_record(MPI_COMM_WORLD, 1);
-    for (int i = 0; i < 100; ++i) {  // so that what the objects take outweighs what the file does
-      record.group.arrays.push_back({"a" + std::to_string(i), {}, std::vector<double>{1.0 * i}, "1", "one"});
+    for (int i = 0; i < 300; ++i) {  // so that what the objects take outweighs what the file does
+      record.group.arrays.push_back(
+          {fmt::format("a{}", i), {"repetition"}, std::vector<double>(3), "1", "one of many"});
     }
     const FileSizeLimit limit(bytes);
     writer.append(record);

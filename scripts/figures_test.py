@@ -63,8 +63,8 @@ def sees(case, i, j):
 def test_picture_of_a_pattern_is_its_mask(kind, causal):
     tokens = 23  # fewer than CELLS: each cell is one pair
     for left, right, some, length, memory in ((3, 2, 2, 5, 4), (0, 0, 1, 1, 0), (40, 40, 30, 30, 30), (4, 0, 6, 7, 30)):
-        case = dict(pattern=kind, causal=causal, window_left=left, window_right=right, global_tokens=some, seq_len=tokens,
-                    segment_length=length if kind == "segment" else 0, memory_length=memory,
+        case = dict(pattern=kind, causal=causal, window_left=left, window_right=right, global_tokens=some,
+                    seq_len=tokens, segment_length=length if kind == "segment" else 0, memory_length=memory,
                     document_length=length if kind == "document" else 0)  # fmt: skip
         mask = [[sees(case, i, j) for j in range(tokens)] for i in range(tokens)]
         assert numpy.array_equal(patterns.coverage(case), numpy.array(mask, dtype=float)), case

@@ -1,9 +1,9 @@
 """The one loader of longseq's results files: HDF5 in, pandas and xarray out. Format: results/SCHEMA.md.
 
-    results = load("results/quick.h5", "results/more.h5")
-    results.summary                # DataFrame: one row per case, every option and every figure a column
-    results.case(0).samples        # xarray: seconds, (phase, rank, repetition)
-    results.calibration            # xarray.Dataset of the first file; results.runs[1].calibration of the second
+results = load("results/quick.h5", "results/more.h5")
+results.summary                # DataFrame: one row per case, every option and every figure a column
+results.case(0).samples        # xarray: seconds, (phase, rank, repetition)
+results.calibration            # xarray.Dataset of the first file; results.runs[1].calibration of the second
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import jinja2
-import numpy
 
 import report_tables
 from figures import FIGURES, NothingToDraw, to_svg
@@ -82,7 +81,8 @@ def summary_line(results):
     line = f"{len(held)} of {len(summary)} cases hold (VALID, CONVERGED, CLEAN)"
     if len(held) and "fraction_of_peak" in held:
         best = held["fraction_of_peak"].idxmax()
-        line += f"; best {percent(float(numpy.max(held['fraction_of_peak'])))} of the FMA peak: {case_labels(summary)[best]}"
+        label = case_labels(summary)[best]
+        line += f"; best {percent(held['fraction_of_peak'][best])} of the FMA peak: {label}"
     return line
 
 

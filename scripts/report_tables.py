@@ -80,7 +80,9 @@ def code_version(environment):
 
 def _figures(case):
     median = case.get("median_time", numpy.nan)
-    half_width = max(median - case.get("interval_low", numpy.nan), case.get("interval_high", numpy.nan) - median) / median
+    half_width = (
+        max(median - case.get("interval_low", numpy.nan), case.get("interval_high", numpy.nan) - median) / median
+    )
     bound = case.get("fraction_of_bound", numpy.nan)
     return dict(
         time=si(median, "s"),
@@ -152,7 +154,9 @@ def _pairs(values):
     for name, value in values.items():
         if isinstance(value, list):
             different = list(dict.fromkeys(map(str, value)))
-            text = different[0] + " (every rank)" if len(different) == 1 and len(value) > 1 else ", ".join(different[:32])
+            text = (
+                different[0] + " (every rank)" if len(different) == 1 and len(value) > 1 else ", ".join(different[:32])
+            )
             text += ", …" if len(different) > 32 else ""
         else:
             text = _bytes(value) if name.endswith("_bytes") else str(value)
@@ -178,7 +182,11 @@ def _bytes(value):
     count = float(value)
     for exponent, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if count >= 2**exponent:
-            return f"{count / 2**exponent:.3g} {unit}" if count < 1000 * 2**exponent else f"{count / 2**exponent:.0f} {unit}"
+            return (
+                f"{count / 2**exponent:.3g} {unit}"
+                if count < 1000 * 2**exponent
+                else f"{count / 2**exponent:.0f} {unit}"
+            )
     return f"{count:.0f} B"
 
 

@@ -94,12 +94,15 @@ def test_several_files_make_one_page(scaling_files, tmp_path):
     page = parsed(output.read_text())
     assert "parallel efficiency, % of ideal" in " ".join(page.text)
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
-        "breakdown.png", "distribution.png", "efficiency.png", "exchange.png", "patterns.png", "roofline.png", "scaling.png",
+        "breakdown.png", "distribution.png", "efficiency.png", "exchange.png", "patterns.png", "roofline.png",
+        "scaling.png",
     ]  # fmt: skip
 
 
 def test_summary_line(results_file):
-    assert re.match(r"10 of 11 cases hold .*; best 7\d\.\d % of the FMA peak: ", report.summary_line(load(results_file)))
+    assert re.match(
+        r"10 of 11 cases hold .*; best 7\d\.\d % of the FMA peak: ", report.summary_line(load(results_file))
+    )
 
 
 @pytest.mark.parametrize("program", (["report.py"], ["plot.py", "roofline"]))

@@ -87,7 +87,9 @@ def _case(file, number, case, ranks, repetitions, random):
     ceiling = ranks / (2 * ranks - 1) if case["causal"] and case["layout"] == "contiguous" and ranks > 1 and (
         case["pattern"] == "full") else 1.0  # fmt: skip
     keys = case["seq_len"] / ranks if case["strategy"] != "halo" else case["window_left"] + case["memory_length"]
-    sent = 2 * (ranks - 1) * keys * case["kv_heads"] * case["head_dim"] * 4 * (1 if case["strategy"] == "halo" else ranks)
+    sent = (
+        2 * (ranks - 1) * keys * case["kv_heads"] * case["head_dim"] * 4 * (1 if case["strategy"] == "halo" else ranks)
+    )
     share = numpy.linspace(2 * ceiling - 1, 1, ranks) if ceiling < 1 else numpy.ones(ranks)
     compute = flops / ranks / 110e9 / ceiling * share
     shape = (ranks, repetitions)

@@ -19,7 +19,7 @@ namespace longseq {
 /// patterns, strategies, layouts and datasets are each owned by a table elsewhere.
 struct Case {
   std::string pattern = "full";
-  bool causal = true;
+  bool causal = false;
   std::int64_t window_left = 256;
   std::int64_t window_right = 256;
   std::int64_t global_tokens = 64;

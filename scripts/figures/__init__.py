@@ -30,7 +30,8 @@ FIGURES = (
         "patterns",
         "Who sees whom, and who owns it",
         "Queries go down, keys go across; colour is the rank that owns the query, lines are the shards' edges. The"
-        " number is the share of all pairs that is visible. Striped shards alternate token by token, drawn coarser than they are.",
+        " number is the share of all pairs that is visible. Striped shards alternate token by token"
+        " and are drawn coarser.",
         patterns.draw,
     ),
     FigureRow(

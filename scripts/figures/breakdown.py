@@ -3,7 +3,20 @@
 import numpy
 
 from figures.labels import case_label, case_labels, varying_options
-from figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, SKY, NothingToDraw, legend_above, new_figure, row_axes, si
+from figures.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    SKY,
+    NothingToDraw,
+    legend_above,
+    new_figure,
+    row_axes,
+    si,
+)
 
 PHASES = (  # phase, label, colour, hatch
     ("compute", "compute", BLUE, ""),
@@ -46,7 +59,8 @@ def draw_case(results, row):
     for phase, label, colour, hatch in PHASES:
         seconds = 1e3 * phases.get(phase, 0 * total)
         axes.bar(ranks, seconds, bottom=bottom, width=1.0 if many else 0.7, color=colour, label=label,
-                 hatch="" if many else hatch, edgecolor=colour if many else PAPER, linewidth=0 if many else 0.6)  # fmt: skip
+                 hatch="" if many else hatch,
+                 edgecolor=colour if many else PAPER, linewidth=0 if many else 0.6)  # fmt: skip
         bottom += seconds
     axes.axhline(1e3 * total.max(), color=INK, linewidth=1, linestyle=":")
     axes.text(0.999, 1e3 * total.max(), f"slowest rank {si(total.max(), 's')}",

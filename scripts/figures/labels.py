@@ -13,7 +13,7 @@ IDENTITY = ("pattern", "causal", "window_left", "window_right", "global_tokens",
 
 
 def pattern_label(case):
-    """"local 512+0 causal": the pattern with the parameters that it reads."""
+    """ "local 512+0 causal": the pattern with the parameters that it reads."""
     get = case.get
     window = f"{get('window_left', 0)}+{get('window_right', 0)}"
     parameters = {
@@ -39,7 +39,7 @@ def varying_options(summary):
 
 
 def common_options(summary):
-    """"S=16384 H=8 D=64 f32": what all cases share, or most of them where labels name the others."""
+    """ "S=16384 H=8 D=64 f32": what all cases share, or most of them where labels name the others."""
     if not len(summary):
         return ""
     varying = varying_options(summary)
@@ -50,7 +50,9 @@ def common_options(summary):
 def case_label(case, varying=None):
     """`varying` as varying_options gives it: these options are named where they are not the usual."""
     words = [pattern_label(case), f"{case.get('strategy', '')}/{case.get('layout', '')}".strip("/")]
-    words += [OPTIONS[name].format(case.get(name)) for name, usual in (varying or {}).items() if case.get(name) != usual]
+    words += [
+        OPTIONS[name].format(case.get(name)) for name, usual in (varying or {}).items() if case.get(name) != usual
+    ]
     if case.get("overlap") is not None and not case.get("overlap"):
         words.append("no overlap")
     return " · ".join(word for word in words if word)
@@ -69,10 +71,10 @@ def case_labels(summary):
 
 
 def verdict_label(case):
-    """"VALID · NOT CONVERGED · CLEAN"."""
+    """ "VALID · NOT CONVERGED · CLEAN"."""
     return " · ".join(("" if case.get(axis) else "NOT ") + axis.upper() for axis in ("valid", "converged", "clean"))
 
 
 def failed_axes(case):
-    """"not valid, not clean"; empty where the verdict holds."""
+    """ "not valid, not clean"; empty where the verdict holds."""
     return ", ".join(f"not {axis}" for axis in ("valid", "converged", "clean") if not case.get(axis))

@@ -82,7 +82,9 @@ def draw(results):
         axes = figure.add_subplot(rows, columns, number + 1)
         _draw_one(axes, case)
     ranks = int(max(case.get("ranks", 1) for case in cases))
-    handles = [Patch(color=PALETTE[rank % len(PALETTE)], label=f"rank {rank}") for rank in range(min(ranks, len(PALETTE)))]
+    handles = [
+        Patch(color=PALETTE[rank % len(PALETTE)], label=f"rank {rank}") for rank in range(min(ranks, len(PALETTE)))
+    ]
     if ranks > len(PALETTE):
         handles.append(Patch(color="none", label="and so on, colours repeat"))
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), fontsize=9)

@@ -24,11 +24,25 @@ def draw(results):
     span = numpy.array([min([intensity.min(), *ridge]) / 3, max([intensity.max(), *ridge]) * 3])
     for label, bandwidth, dashes in bandwidths:
         x = numpy.array([span[0], peak / bandwidth])
-        axes.plot(x, x * bandwidth, color=VERMILLION, linewidth=1.8, linestyle=dashes, label=f"{label}, {si(bandwidth, 'B/s')}")
-    axes.plot([min([*ridge, span[1]]), span[1]], [peak, peak], color=INK, linewidth=1.8, label=f"FMA peak, {si(peak, 'FLOP/s')}")
+        axes.plot(
+            x,
+            x * bandwidth,
+            color=VERMILLION,
+            linewidth=1.8,
+            linestyle=dashes,
+            label=f"{label}, {si(bandwidth, 'B/s')}",
+        )
+    axes.plot(
+        [min([*ridge, span[1]]), span[1]],
+        [peak, peak],
+        color=INK,
+        linewidth=1.8,
+        label=f"FMA peak, {si(peak, 'FLOP/s')}",
+    )
     groups = cases.groupby([name for name in ("pattern", "strategy") if name in cases], sort=False)
     for number, (names, group) in enumerate(groups):
-        axes.plot(intensity[group.index], group["flop_rate"], MARKERS[number % len(MARKERS)], markersize=8, label=" · ".join(names),
+        axes.plot(intensity[group.index], group["flop_rate"], MARKERS[number % len(MARKERS)], markersize=8,
+                  label=" · ".join(names),
                   color=PALETTE[number % len(PALETTE)], markeredgecolor=INK, markeredgewidth=0.6)  # fmt: skip
     axes.set_xscale("log")
     axes.set_yscale("log")

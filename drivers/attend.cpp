@@ -1,0 +1,213 @@
+// longseq attend: sharded attention of the tensors in a file, so that anyone can hold longseq against another
+// framework.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <limits>
+
+#include "drivers/attention_weights.h"
+#include "drivers/commands.h"
+#include "drivers/execution/executor.h"
+#include "drivers/inputs.h"
+#include "drivers/problem.h"
+#include "drivers/run_header.h"
+#include "drivers/sharding/audit.h"
+#include "drivers/sharding/planner.h"
+#include "drivers/tensor_file.h"
+#include "kernels/simd.h"
+#include "results/agreement.h"
+#include "suite/placement.h"
+#include "suite/sweep.h"
+#include "suite/threads.h"
+
+namespace longseq {
+namespace {
+
+const Command& command() {
+  static const Command kCommand{.name = "attend",
+                                .summary =
+                                    "Reads /q (B, H, S, D), /k and /v (B, Hkv, S, D), f32 or f64, and writes "
+                                    "/o and /lse (B, H, S). Sizes and type "
+                                    "come from the file. --position learned reads /bias (H, 2R+1), negative "
+                                    "distances first; --pattern document "
+                                    "reads /document_starts.",
+                                .options = {{"input", "FILE", "HDF5 with /q, /k, /v"},
+                                            {"output", "FILE", "HDF5 to be made: /o, /lse"},
+                                            {"weights", "", "also write /weights (B, H, S, S), S <= 4096"},
+                                            simd_option()}};
+  return kCommand;
+}
+
+/// Takes a size from the file; an option that says otherwise is refused.
+void take(Case& c, std::int64_t Case::*member, std::string_view name, std::int64_t found,
+          const CommandLine& line, const std::string& dataset) {
+  if (line.settings.find(name) != line.settings.end() && c.*member != found) {
+    throw std::invalid_argument(
+        fmt::format("--{} {} differs from the input: {} says {}; hint: leave the option out", dashed(name),
+                    c.*member, dataset, found));
+  }
+  c.*member = found;
+}
+
+/// The case that the options and the file make together.
+Case case_of(const CommandLine& line, const TensorInput& input) {
+  Case c = single_case(line, built_choices());
+  const std::vector<std::int64_t> q = input.extents("/q", 4), k = input.extents("/k", 4),
+                                  v = input.extents("/v", 4);
+  if (k != v)
+    throw std::invalid_argument(fmt::format("/k has the shape ({}) and /v ({}); expected the same",
+                                            fmt::join(k, ", "), fmt::join(v, ", ")));
+  if (k[0] != q[0] || k[2] != q[2] || k[3] != q[3]) {
+    throw std::invalid_argument(
+        fmt::format("/q has the shape ({}) and /k ({}); expected (B, H, S, D) and (B, Hkv, S, D)",
+                    fmt::join(q, ", "), fmt::join(k, ", ")));
+  }
+  take(c, &Case::batch, "batch", q[0], line, "/q");
+  take(c, &Case::heads, "heads", q[1], line, "/q");
+  take(c, &Case::seq_len, "seq_len", q[2], line, "/q");
+  take(c, &Case::head_dim, "head_dim", q[3], line, "/q");
+  take(c, &Case::kv_heads, "kv_heads", k[1], line, "/k");
+  if (line.settings.find("dtype") == line.settings.end()) c.dtype = input.is_double("/q") ? "f64" : "f32";
+  resolve(c);
+  check_case(c);
+  return c;
+}
+
+/// The documents that the file says, or none for other patterns.
+std::vector<std::int64_t> starts_of(const Case& c, const TensorInput& input) {
+  if (c.pattern != "document") return {};
+  input.extents("/document_starts", 1, true);
+  return input.read_all<std::int64_t>("/document_starts");
+}
+
+/// The first element (of the whole tensor, in its order) that is not finite, as a flat index; else the
+/// largest number.
+template <class T>
+std::int64_t first_not_finite(TensorView<const T> view, const Shard& shard, std::int64_t seq_len) {
+  const Shape& shape = view.shape;
+  for (std::int64_t b = 0; b < shape.batch; ++b) {
+    for (std::int64_t h = 0; h < shape.heads; ++h) {
+      std::int64_t row = 0;
+      for (const Run& run : shard) {
+        for (std::int64_t t = 0; t < run.count; ++t, ++row) {
+          for (std::int64_t d = 0; d < shape.head_dim; ++d) {
+            if (!std::isfinite(view.row(b, h, row)[d]))
+              return ((b * shape.heads + h) * seq_len + run.at(t)) * shape.head_dim + d;
+          }
+        }
+      }
+    }
+  }
+  return std::numeric_limits<std::int64_t>::max();
+}
+
+template <class T>
+void expect_finite(MPI_Comm comm, const std::string& name, TensorView<const T> view, const Shard& shard,
+                   std::int64_t seq_len) {
+  std::int64_t first = first_not_finite(view, shard, seq_len);
+  MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT64_T, MPI_MIN, comm);
+  if (first == std::numeric_limits<std::int64_t>::max()) return;
+  const std::int64_t d = first % view.shape.head_dim, row = first / view.shape.head_dim;
+  throw std::invalid_argument(fmt::format("{}[{}, {}, {}, {}] is NaN or infinite; expected finite numbers",
+                                          name, row / seq_len / view.shape.heads,
+                                          row / seq_len % view.shape.heads, row % seq_len, d));
+}
+
+template <class T>
+LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, const TensorInput& input) {
+  const std::int64_t rows = tokens_in(shard);
+  LayerInputs<T> inputs;
+  inputs.q = Tensor<T>({c.batch, c.heads, rows, c.head_dim});
+  inputs.keys = Tensor<T>({2 * c.batch, c.kv_heads, rows, c.head_dim});
+  on_all_ranks(comm, [&] {
+    input.read<T>("/q", shard, inputs.q.view());
+    input.read<T>("/k", shard, inputs.k());
+    input.read<T>("/v", shard, inputs.v());
+    if (c.position == "learned") {
+      const std::vector<std::int64_t> extents = input.extents("/bias", 2);
+      if (extents[0] != c.heads || extents[1] % 2 == 0) {
+        throw std::invalid_argument(fmt::format("/bias has the shape ({}); expected (H, 2R+1) with H = {}",
+                                                fmt::join(extents, ", "), c.heads));
+      }
+      inputs.table = input.read_all<T>("/bias");
+      inputs.reach = extents[1] / 2;
+    }
+  });
+  expect_finite<T>(comm, "/q", inputs.q.view(), shard, c.seq_len);
+  expect_finite<T>(comm, "/k", inputs.k(), shard, c.seq_len);
+  expect_finite<T>(comm, "/v", inputs.v(), shard, c.seq_len);
+  if (!inputs.table.empty()) {
+    const std::int64_t width = 2 * inputs.reach + 1;
+    expect_finite<T>(comm, "/bias", dense_view<const T>(inputs.table.data(), {1, 1, c.heads, width}),
+                     {{0, 1, c.heads}}, c.heads);
+  }
+  apply_position(c, shard, inputs);
+  return inputs;
+}
+
+template <class T>
+void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const TensorInput& input,
+                 const CommandLine& line) {
+  int rank = 0, ranks = 1;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &ranks);
+  const Placement placement = find_placement(comm);
+  const int threads = threads_for(c.threads, placement);
+  const Shard shard = problem.layout.shard(rank);
+  RankPlan plan = planner(c.strategy).plan(problem, rank);
+  const bool with_weights = line.has("weights");
+  const std::int64_t weight_bytes =
+      with_weights ? c.batch * c.heads * tokens_in(shard) * c.seq_len * problem.element_bytes : 0;
+  expect_memory(comm, rank_bytes(problem, plan, c, threads) + weight_bytes);
+
+  TensorOutput output(comm, line.at("output"));
+  LayerInputs<T> inputs = read_inputs<T>(comm, c, shard, input);
+  Tensor<T> o(inputs.q.shape()), lse({c.batch, c.heads, inputs.q.shape().tokens, 1});
+  ThreadTeam team(threads, placement);
+  Executor<T> executor(comm, problem, std::move(plan), inputs.bias(),
+                       {inputs.q.view(), inputs.keys.view(), o.view(), lse.view()}, c.overlap);
+  team.run([&] { executor.forward(); });
+  output.write<T>("/o", {c.batch, c.heads, c.seq_len, c.head_dim}, shard, o.view());
+  output.write<T>("/lse", {c.batch, c.heads, c.seq_len}, shard, lse.view());
+  if (with_weights) {
+    Tensor<T> weights({c.batch, c.heads, inputs.q.shape().tokens, c.seq_len});
+    attention_weights<T>(comm, problem, inputs.bias(), inputs.q.view(), inputs.k(), lse.view(),
+                         weights.view());
+    output.write<T>("/weights", {c.batch, c.heads, c.seq_len, c.seq_len}, shard, weights.view());
+  }
+  output.finish();
+}
+
+}  // namespace
+
+int run_attend(Arguments arguments) {
+  int rank = 0, ranks = 1;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  const CommandLine line = parse_command_line(command(), arguments);
+  if (line.help) {
+    if (rank == 0) fmt::print("{}", help_text(command(), built_choices()));
+    return 0;
+  }
+  force_simd_target(line.at("simd"));
+  line.at("output");
+  const TensorInput input(line.at("input"));
+  const Case c = case_of(line, input);
+  constexpr std::int64_t kMostForWeights = 4096;
+  if (line.has("weights") && c.seq_len > kMostForWeights) {
+    throw std::invalid_argument(
+        fmt::format("--weights with S = {}; expected S <= {}: the weights take S^2 numbers a head", c.seq_len,
+                    kMostForWeights));
+  }
+  const Problem problem = make_problem(c, ranks, starts_of(c, input));
+  if (c.dtype == "f64") {
+    attend_file<double>(MPI_COMM_WORLD, c, problem, input, line);
+  } else {
+    attend_file<float>(MPI_COMM_WORLD, c, problem, input, line);
+  }
+  if (rank == 0) fmt::print("{} on {} ranks: wrote {}\n", label(c), ranks, line.at("output"));
+  return 0;
+}
+
+}  // namespace longseq

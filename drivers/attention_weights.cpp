@@ -1,0 +1,76 @@
+#include "drivers/attention_weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+namespace longseq {
+namespace {
+
+/// All ranks' keys by position, (batch, kv_heads, seq_len, head_dim).
+template <class T>
+Tensor<double> gather_keys(MPI_Comm comm, const Problem& problem, const Shard& shard, TensorView<const T> k) {
+  Tensor<double> whole({problem.batch, problem.kv_heads, problem.pattern.seq_len, problem.head_dim});
+  std::fill_n(whole.data(), whole.shape().elements(), 0.0);
+  for (std::int64_t b = 0; b < problem.batch; ++b) {
+    for (std::int64_t h = 0; h < problem.kv_heads; ++h) {
+      std::int64_t row = 0;
+      for (const Run& run : shard) {
+        for (std::int64_t t = 0; t < run.count; ++t, ++row) {
+          std::copy_n(k.row(b, h, row), problem.head_dim, whole.view().row(b, h, run.at(t)));
+        }
+      }
+      MPI_Allreduce(MPI_IN_PLACE, whole.view().row(b, h, 0),
+                    static_cast<int>(problem.pattern.seq_len * problem.head_dim), MPI_DOUBLE, MPI_SUM, comm);
+    }
+  }
+  return whole;
+}
+
+}  // namespace
+
+template <class T>
+void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias<T>& bias,
+                       TensorView<const T> q, TensorView<const T> k, TensorView<const T> lse,
+                       TensorView<T> weights) {
+  int rank = 0;
+  MPI_Comm_rank(comm, &rank);
+  const Shard shard = problem.layout.shard(rank);
+  const Tensor<double> keys = gather_keys(comm, problem, shard, k);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(problem.head_dim));
+  for (std::int64_t b = 0; b < problem.batch; ++b) {
+    for (std::int64_t h = 0; h < problem.heads; ++h) {
+      std::int64_t row = 0;
+      for (const Run& run : shard) {
+        for (std::int64_t t = 0; t < run.count; ++t, ++row) {
+          T* out = weights.row(b, h, row);
+          std::fill_n(out, problem.pattern.seq_len, T{0});
+          const VisibleKeys visible = problem.pattern.visible_keys(run.at(t));
+          for (const Interval& interval : {visible.first, visible.second}) {
+            for (std::int64_t j = interval.begin; j < interval.end; ++j) {
+              const double* key = keys.view().row(b, h * problem.kv_heads / problem.heads, j);
+              double score = 0;
+              for (std::int64_t d = 0; d < problem.head_dim; ++d)
+                score += static_cast<double>(q.row(b, h, row)[d]) * key[d];
+              score *= scale;
+              if (bias.values != nullptr) {
+                const std::int64_t distance = std::clamp(run.at(t) - j, -bias.reach, bias.reach);
+                score += static_cast<double>(bias.values[h * (2 * bias.reach + 1) + bias.reach + distance]);
+              }
+              out[j] = static_cast<T>(std::exp(score - static_cast<double>(*lse.row(b, h, row))));
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+template void attention_weights<float>(MPI_Comm, const Problem&, const DistanceBias<float>&,
+                                       TensorView<const float>, TensorView<const float>,
+                                       TensorView<const float>, TensorView<float>);
+template void attention_weights<double>(MPI_Comm, const Problem&, const DistanceBias<double>&,
+                                        TensorView<const double>, TensorView<const double>,
+                                        TensorView<const double>, TensorView<double>);
+
+}  // namespace longseq

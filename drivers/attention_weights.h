@@ -1,0 +1,19 @@
+// The attention weights themselves, for looking at: S² numbers, so only for short sequences.
+#pragma once
+
+#include <mpi.h>
+
+#include "drivers/sharding/plan.h"
+#include "kernels/attention.h"
+
+namespace longseq {
+
+/// weights[b, h, i, j] = exp(s_ij − lse_i) for this rank's query rows i and all S keys j, 0 where i does not
+/// see j, in f64 from all ranks' keys. q (batch, heads, rows, head_dim), k (batch, kv_heads, rows, head_dim),
+/// lse (batch, heads, rows, 1), weights (batch, heads, rows, S). Collective.
+template <class T>
+void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias<T>& bias,
+                       TensorView<const T> q, TensorView<const T> k, TensorView<const T> lse,
+                       TensorView<T> weights);
+
+}  // namespace longseq

@@ -1,0 +1,41 @@
+// One case from its inputs to its verdict: plan, run, repeat, verify, record.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "results/record.h"
+#include "suite/calibrate.h"
+#include "suite/case.h"
+#include "suite/measure.h"
+#include "suite/placement.h"
+#include "suite/summary.h"
+
+namespace longseq {
+
+/// What all cases of a launch share.
+struct Launch {
+  MPI_Comm comm = MPI_COMM_WORLD;
+  int rank = 0;
+  int ranks = 1;
+  Placement placement;
+  Calibration calibration;
+  std::filesystem::path data_dir;
+};
+
+struct FinishedCase {
+  CaseRecord record;
+  SummaryRow row;
+};
+
+/// Throws std::invalid_argument on all ranks if the case cannot run here: no such strategy, not enough
+/// memory, a corpus that is too short. `seen` is called after each counted repetition. Collective.
+FinishedCase run_case(const Launch& launch, const Case& c,
+                      const std::function<void(const Measurement&)>& seen);
+
+}  // namespace longseq

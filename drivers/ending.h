@@ -1,0 +1,18 @@
+// How the program ends when something is wrong: one clear line, a non-zero status on every rank, and no rank
+// left waiting for another.
+#pragma once
+
+#include <functional>
+
+namespace longseq {
+
+/// Runs work() without MPI. An exception becomes one line on stderr and status 2 (bad input) or 1 (anything
+/// else).
+int run_alone(const std::function<int()>& work);
+
+/// Starts MPI, runs work() on every rank, ends MPI. If all ranks throw, rank 0 prints its error's line and
+/// all end in order; a rank that throws alone prints its own after a moment, with rank and host, and takes
+/// the job down.
+int run_with_mpi(const std::function<int()>& work);
+
+}  // namespace longseq

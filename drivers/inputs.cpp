@@ -1,0 +1,172 @@
+#include "drivers/inputs.h"
+
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+
+#include "datasets/corpus.h"
+#include "datasets/synthetic.h"
+#include "kernels/position.h"
+#include "kernels/projection.h"
+
+namespace longseq {
+namespace {
+
+// Streams of seeded_normal: one for each set of parameters.
+enum Stream : std::uint32_t { kEmbedding, kQueryWeights, kKeyWeights, kValueWeights, kBiasTable };
+
+constexpr int kProjectionTimings = 3;
+constexpr std::int64_t kRowsPerTask = 64;
+constexpr std::int64_t kLearnedReach = 128;
+
+/// Calls visit(run, first local row) for each run of the shard.
+template <class Visit>
+void for_each_run(const Shard& shard, Visit visit) {
+  std::int64_t first = 0;
+  for (const Run& run : shard) {
+    visit(run, first);
+    first += run.count;
+  }
+}
+
+template <class T>
+void fill_synthetic(TensorView<T> view, const Shard& shard, std::uint64_t seed, TensorId id) {
+  for_each_run(shard, [&](Run run, std::int64_t first) {
+    tbb::parallel_for(std::int64_t{0}, (run.count + kRowsPerTask - 1) / kRowsPerTask, [&](std::int64_t task) {
+      const Interval rows{task * kRowsPerTask, std::min((task + 1) * kRowsPerTask, run.count)};
+      fill_normal(view.tokens({first + rows.begin, first + rows.end}), run.slice(rows), seed, id);
+    });
+  });
+}
+
+/// The shard's tokens of one batch entry; entry b of a batch is the corpus's b-th stretch of seq_len tokens.
+std::vector<std::int32_t> read_tokens(const TokenReader& corpus, const Shard& shard,
+                                      std::int64_t stretch_begin) {
+  std::vector<std::int32_t> tokens;
+  for (const Run& run : shard) {
+    const auto stretch = corpus.read({stretch_begin + run.start, stretch_begin + run.last() + 1});
+    for (std::size_t at = 0; at < stretch.size(); at += static_cast<std::size_t>(run.stride))
+      tokens.push_back(stretch[at]);
+  }
+  return tokens;
+}
+
+template <class T>
+std::vector<T> seeded(std::int64_t count, std::uint64_t seed, Stream stream, double scale) {
+  std::vector<T> values(static_cast<std::size_t>(count));
+  seeded_normal(values, seed, stream, scale);
+  return values;
+}
+
+/// One batch entry of a tensor.
+template <class T>
+TensorView<T> entry(TensorView<T> view, std::int64_t b) {
+  view.data += b * view.batch_stride;
+  view.shape.batch = 1;
+  return view;
+}
+
+template <class T>
+void project_corpus(const Case& c, const Shard& shard, const std::filesystem::path& data_dir,
+                    LayerInputs<T>& inputs) {
+  const TokenReader corpus = open_corpus(c.dataset, data_dir);
+  // Every rank asks for the whole stretch, so that all refuse a corpus that is too short with the same words.
+  corpus.read({c.batch * c.seq_len - 1, c.batch * c.seq_len});
+  const auto seed = static_cast<std::uint64_t>(c.seed);
+  const std::int64_t width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(width));
+  const auto table = seeded<T>(corpus.vocabulary() * width, seed, kEmbedding, 1.0);
+  const auto query_weights = seeded<T>(width * width, seed, kQueryWeights, scale);
+  const auto key_weights = seeded<T>(width * kv_width, seed, kKeyWeights, scale);
+  const auto value_weights = seeded<T>(width * kv_width, seed, kValueWeights, scale);
+  inputs.projection_time = 0;
+  for (std::int64_t b = 0; b < c.batch; ++b) {
+    Tensor<T> x({1, 1, tokens_in(shard), width});
+    embed<T>(read_tokens(corpus, shard, b * c.seq_len), table, x.view());
+    if (c.position == "none") {
+      for_each_run(shard, [&](Run run, std::int64_t first) {
+        add_sinusoid(x.view().tokens({first, first + run.count}), run);
+      });
+    }
+    double best = std::numeric_limits<double>::infinity();
+    for (int timing = 0; timing < kProjectionTimings; ++timing) {
+      const auto start = std::chrono::steady_clock::now();
+      project_heads<T>(x.view(), query_weights, entry(inputs.q.view(), b));
+      project_heads<T>(x.view(), key_weights, entry(inputs.k(), b));
+      project_heads<T>(x.view(), value_weights, entry(inputs.v(), b));
+      best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    inputs.projection_time += best;
+  }
+}
+
+}  // namespace
+
+template <class T>
+TensorView<T> LayerInputs<T>::k() {
+  TensorView<T> view = keys.view();
+  view.shape.batch /= 2;
+  return view;
+}
+
+template <class T>
+TensorView<T> LayerInputs<T>::v() {
+  TensorView<T> view = k();
+  view.data += view.shape.batch * view.batch_stride;
+  return view;
+}
+
+template <class T>
+LayerInputs<T> make_inputs(const Case& c, const Shard& shard, const std::filesystem::path& data_dir) {
+  const std::int64_t rows = tokens_in(shard);
+  LayerInputs<T> inputs;
+  inputs.q = Tensor<T>({c.batch, c.heads, rows, c.head_dim});
+  inputs.keys = Tensor<T>({2 * c.batch, c.kv_heads, rows, c.head_dim});
+  if (c.dataset == "synthetic") {
+    const auto seed = static_cast<std::uint64_t>(c.seed);
+    fill_synthetic(inputs.q.view(), shard, seed, TensorId::q);
+    fill_synthetic(inputs.k(), shard, seed, TensorId::k);
+    fill_synthetic(inputs.v(), shard, seed, TensorId::v);
+  } else {
+    project_corpus(c, shard, data_dir, inputs);
+  }
+  if (c.position == "learned") {
+    inputs.reach = std::min(kLearnedReach, c.seq_len - 1);
+    inputs.table =
+        seeded<T>(c.heads * (2 * inputs.reach + 1), static_cast<std::uint64_t>(c.seed), kBiasTable, 1.0);
+  }
+  apply_position(c, shard, inputs);
+  return inputs;
+}
+
+template <class T>
+void apply_position(const Case& c, const Shard& shard, LayerInputs<T>& inputs) {
+  if (c.position == "rotary") {
+    for_each_run(shard, [&](Run run, std::int64_t first) {
+      const Interval rows{first, first + run.count};
+      rotate_by_position(inputs.q.view().tokens(rows), run);
+      rotate_by_position(inputs.k().tokens(rows), run);
+    });
+  } else if (c.position == "alibi") {
+    inputs.reach = c.seq_len - 1;
+    inputs.table = alibi_table<T>(c.heads, inputs.reach);
+  }
+}
+
+std::filesystem::path default_data_dir() {
+  const char* directory = std::getenv("LONGSEQ_DATA");
+  return directory != nullptr && *directory != '\0' ? directory : "data";
+}
+
+template struct LayerInputs<float>;
+template struct LayerInputs<double>;
+template LayerInputs<float> make_inputs<float>(const Case&, const Shard&, const std::filesystem::path&);
+template LayerInputs<double> make_inputs<double>(const Case&, const Shard&, const std::filesystem::path&);
+template void apply_position<float>(const Case&, const Shard&, LayerInputs<float>&);
+template void apply_position<double>(const Case&, const Shard&, LayerInputs<double>&);
+
+}  // namespace longseq

@@ -1,0 +1,40 @@
+// The q, k and v of a case on one rank: synthetic tensors, or a real text's tokens through an attention
+// layer's embedding, position encoding and projections. The same numbers for every number of ranks and every
+// layout.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "drivers/sharding/plan.h"
+#include "kernels/attention.h"
+#include "suite/case.h"
+
+namespace longseq {
+
+template <class T>
+struct LayerInputs {
+  Tensor<T> q;           // (batch, heads, rows, head_dim)
+  Tensor<T> keys;        // (2·batch, kv_heads, rows, head_dim): all of K, then all of V
+  std::vector<T> table;  // of the distance bias, empty if there is none
+  std::int64_t reach = 0;
+  double projection_time = 0;  // s for the q, k and v of all rows, best of several; 0 for synthetic tensors
+
+  DistanceBias<T> bias() const { return {table.empty() ? nullptr : table.data(), reach}; }
+  TensorView<T> k();
+  TensorView<T> v();
+};
+
+/// Throws std::invalid_argument if the corpus is shorter than batch · seq_len tokens, and what open_corpus
+/// throws. Runs in the caller's TBB arena.
+template <class T>
+LayerInputs<T> make_inputs(const Case& c, const Shard& shard, const std::filesystem::path& data_dir);
+
+/// Rotates q and k, or sets the bias table of the case's own seed or formula, as its position term says.
+template <class T>
+void apply_position(const Case& c, const Shard& shard, LayerInputs<T>& inputs);
+
+/// $LONGSEQ_DATA, or ./data.
+std::filesystem::path default_data_dir();
+
+}  // namespace longseq

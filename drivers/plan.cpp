@@ -1,0 +1,126 @@
+// longseq plan: what a case would need on any number of ranks, and every reason why it cannot run. No MPI.
+#include <fmt/format.h>
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "drivers/commands.h"
+#include "drivers/problem.h"
+#include "drivers/run_header.h"
+#include "drivers/sharding/audit.h"
+#include "drivers/sharding/planner.h"
+#include "suite/command_line.h"
+#include "suite/memory.h"
+
+namespace longseq {
+namespace {
+
+const Command& command() {
+  static const Command kCommand{
+      .name = "plan",
+      .summary =
+          "Dry run: memory per rank, bytes and messages, FLOPs, balance. Ends with status 1, giving every "
+          "reason, if a "
+          "case cannot run.",
+      .options = {config_option(),
+                  {"ranks", "P", "MPI ranks", "1"},
+                  {"ranks-per-node", "N", "ranks that share a node's memory; 0: all of them", "0"},
+                  {"node-memory", "GIB", "memory of a node in GiB; 0: what this one has available", "0"}}};
+  return kCommand;
+}
+
+struct Planned {
+  PlanAudit audit;
+  std::int64_t most_bytes = 0;  // of one rank, scratch and inputs included
+};
+
+Planned plan_all(const Problem& problem, const Case& c, int ranks) {
+  struct Share {
+    RankAudit audit;
+    std::int64_t steps = 0;
+    std::int64_t bytes = 0;
+  };
+  const int threads = static_cast<int>(std::max<std::int64_t>(c.threads, 1));
+  const PlannerRow& strategy = planner(c.strategy);
+  Planned planned;
+  constexpr int kAtOnce = 256;  // plans are priced and dropped, so that their number does not matter
+  for (int begin = 0; begin < ranks; begin += kAtOnce) {
+    const int end = std::min(begin + kAtOnce, ranks);
+    std::vector<Share> shares(static_cast<std::size_t>(end - begin));
+    tbb::parallel_for(begin, end, [&](int rank) {
+      const RankPlan plan = strategy.plan(problem, rank);
+      shares[static_cast<std::size_t>(rank - begin)] = {audit(problem, plan),
+                                                        static_cast<std::int64_t>(plan.steps.size()),
+                                                        rank_bytes(problem, plan, c, threads)};
+    });
+    for (const Share& share : shares) {
+      planned.audit.add(share.audit, share.steps);
+      planned.most_bytes = std::max(planned.most_bytes, share.bytes);
+    }
+  }
+  expect_every_pair(problem, planned.audit.pairs);
+  return planned;
+}
+
+std::vector<std::string> why_not(const Planned& planned, int ranks_per_node, double node_bytes) {
+  std::vector<std::string> reasons;
+  const double wanted = static_cast<double>(planned.most_bytes) * ranks_per_node;
+  if (wanted > node_bytes) {
+    reasons.push_back(fmt::format(
+        "memory: {} ranks of up to {} on one node need {}; it has {}; hint: more nodes, fewer ranks "
+        "a node, or --strategy ring instead of allgather",
+        ranks_per_node, gibibytes(planned.most_bytes), gibibytes(static_cast<std::int64_t>(wanted)),
+        gibibytes(static_cast<std::int64_t>(node_bytes))));
+  }
+  return reasons;
+}
+
+void print(const Case& c, const Problem& problem, const Planned& planned, int ranks) {
+  const PlanAudit& audit = planned.audit;
+  const double flops = forward_flops(problem, audit.pairs);
+  const auto count = static_cast<double>(ranks);
+  fmt::print("{} on {} ranks\n", label(c), ranks);
+  fmt::print("  tokens per rank       {:.1f}\n", static_cast<double>(c.seq_len) / count);
+  fmt::print("  memory per rank       {} at most\n", gibibytes(planned.most_bytes));
+  fmt::print("  steps                 {}\n", audit.steps);
+  fmt::print("  bytes sent per rank   {} at most, {:.0f} on average\n", audit.most_bytes_sent,
+             static_cast<double>(audit.bytes_sent) / count);
+  fmt::print("  messages              {} in all\n", audit.messages_sent);
+  fmt::print("  FLOPs                 {:.6g} (mask-exact), {:.6g} of the busiest rank\n", flops,
+             forward_flops(problem, audit.most_pairs));
+  fmt::print("  balance of work       {:.1f} % (mean over busiest rank: the ceiling of this layout)\n",
+             100 * audit.balance());
+  if (audit.bytes_sent > 0)
+    fmt::print("  FLOPs per byte sent   {:.4g}\n", flops / static_cast<double>(audit.bytes_sent));
+}
+
+}  // namespace
+
+int run_plan(Arguments arguments) {
+  const CommandLine line = parse_command_line(command(), arguments);
+  if (line.help) {
+    fmt::print("{}", help_text(command(), built_choices()));
+    return 0;
+  }
+  const Sweep sweep = make_sweep(line, built_choices());
+  const auto ranks = static_cast<int>(whole_number(line, "ranks", 1));
+  const auto per_node = static_cast<int>(whole_number(line, "ranks-per-node", 0));
+  const std::int64_t node_memory = whole_number(line, "node-memory", 0);
+  const double node_bytes = node_memory > 0 ? static_cast<double>(node_memory << 30)
+                                            : static_cast<double>(available_memory_bytes());
+  bool all_can_run = true;
+  for (const Case& c : sweep.cases) {
+    const Problem problem = make_problem(c, ranks);
+    const Planned planned = plan_all(problem, c, ranks);
+    print(c, problem, planned, ranks);
+    const std::vector<std::string> reasons =
+        why_not(planned, per_node > 0 ? std::min(per_node, ranks) : ranks, node_bytes);
+    for (const std::string& reason : reasons) fmt::print("  cannot run            {}\n", reason);
+    if (reasons.empty()) fmt::print("  can run\n");
+    all_can_run = all_can_run && reasons.empty();
+  }
+  return all_can_run ? 0 : 1;
+}
+
+}  // namespace longseq

@@ -1,0 +1,70 @@
+#include "drivers/problem.h"
+
+#include <fmt/format.h>
+
+#include "datasets/documents.h"
+#include "drivers/sharding/audit.h"
+#include "drivers/sharding/planner.h"
+#include "kernels/attention.h"
+#include "results/agreement.h"
+#include "suite/gather.h"
+#include "suite/memory.h"
+
+namespace longseq {
+
+Choices built_choices() {
+  Choices choices;
+  for (const PlannerRow& row : kPlanners) choices.strategies.emplace_back(row.name);
+  for (const LayoutRow& row : kLayouts) choices.layouts.emplace_back(row.name);
+  return choices;
+}
+
+Problem make_problem(const Case& c, int ranks, std::vector<std::int64_t> starts) {
+  if (c.pattern == "document" && starts.empty()) {
+    starts = document_starts(c.seq_len, static_cast<double>(c.document_length),
+                             static_cast<std::uint64_t>(c.seed));
+  }
+  Problem problem;
+  problem.pattern = make_pattern(c, std::move(starts));
+  problem.pattern.check();
+  problem.layout = {layout_kind(c.layout), c.seq_len, ranks};
+  problem.batch = c.batch;
+  problem.heads = c.heads;
+  problem.kv_heads = c.kv_heads;
+  problem.head_dim = c.head_dim;
+  problem.element_bytes = problem.accumulator_bytes = c.dtype == "f64" ? 8 : 4;
+  return problem;
+}
+
+std::int64_t rank_bytes(const Problem& problem, const RankPlan& plan, const Case& c, int threads) {
+  const RankAudit planned = audit(problem, plan);
+  const std::int64_t scratch = c.dtype == "f64" ? attention_scratch_bytes<double>(c.head_dim)
+                                                : attention_scratch_bytes<float>(c.head_dim);
+  const std::int64_t rows = tokens_in(plan.buffers[kOwnQueries].positions);
+  const std::int64_t embedded =
+      c.dataset == "synthetic" ? 0 : rows * c.heads * c.head_dim * problem.element_bytes;
+  const std::int64_t bias = c.position == "alibi" ? 2 * c.seq_len * c.heads * problem.element_bytes : 0;
+  return planned.tensor_bytes + planned.arena_bytes + threads * scratch + embedded + bias;
+}
+
+void expect_memory(MPI_Comm comm, std::int64_t bytes) {
+  const NodeComm node(comm);
+  std::int64_t wanted = 0;
+  MPI_Allreduce(&bytes, &wanted, 1, MPI_INT64_T, MPI_SUM, node.get());
+  on_all_ranks(comm, [&] {
+    const std::int64_t available = available_memory_bytes();
+    if (wanted <= available) return;
+    throw std::invalid_argument(
+        fmt::format("the ranks of one node need {} together; expected at most the {} that are available "
+                    "there; hint: a shorter "
+                    "--seq-len, more nodes, or --strategy ring instead of allgather",
+                    gibibytes(wanted), gibibytes(available)));
+  });
+}
+
+std::string gibibytes(std::int64_t bytes) {
+  constexpr double kGibi = 1024.0 * 1024.0 * 1024.0;
+  return fmt::format("{:.3g} GiB", static_cast<double>(bytes) / kGibi);
+}
+
+}  // namespace longseq

@@ -1,0 +1,32 @@
+// From a case to what the planners need, and whether a node can hold it.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <string>
+
+#include "drivers/sharding/plan.h"
+#include "suite/case.h"
+
+namespace longseq {
+
+/// The strategies and layouts that are built, for the command line.
+Choices built_choices();
+
+/// The case's problem on so many ranks. Documents are drawn by the case's seed unless `document_starts` are
+/// given. The case must be resolved.
+Problem make_problem(const Case& c, int ranks, std::vector<std::int64_t> document_starts = {});
+
+/// Bytes that this rank will hold for a case: tensors, buffers, scratch of its threads, and what the inputs
+/// are made from.
+std::int64_t rank_bytes(const Problem& problem, const RankPlan& plan, const Case& c, int threads);
+
+/// Throws std::invalid_argument on all ranks, with both numbers, if the ranks of some node together want more
+/// memory than it has free. Collective.
+void expect_memory(MPI_Comm comm, std::int64_t bytes);
+
+/// "3.2 GiB".
+std::string gibibytes(std::int64_t bytes);
+
+}  // namespace longseq
