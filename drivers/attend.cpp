@@ -161,7 +161,9 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
       with_weights ? c.batch * c.heads * tokens_in(shard) * c.seq_len * problem.element_bytes : 0;
   expect_memory(comm, rank_bytes(problem, plan, c, threads) + weight_bytes);
 
-  TensorOutput output(comm, line.at("output"));
+  const std::int64_t rows = c.batch * c.heads * c.seq_len;
+  TensorOutput output(comm, line.at("output"),
+                      rows * (c.head_dim + 1 + (with_weights ? c.seq_len : 0)) * problem.element_bytes);
   LayerInputs<T> inputs = read_inputs<T>(comm, c, shard, input);
   Tensor<T> o(inputs.q.shape()), lse({c.batch, c.heads, inputs.q.shape().tokens, 1});
   ThreadTeam team(threads, placement);

@@ -9,7 +9,6 @@
 #include "drivers/inputs.h"
 #include "drivers/problem.h"
 #include "drivers/run_header.h"
-#include "drivers/sharding/planner.h"
 #include "kernels/simd.h"
 #include "results/writer.h"
 #include "suite/progress.h"
@@ -61,14 +60,6 @@ void say(const Launch& launch, const std::string& text) {
   }
 }
 
-/// Every name that a case uses is looked up before the first is measured.
-void expect_strategies(const Sweep& sweep) {
-  for (const Case& c : sweep.cases) {
-    planner(c.strategy);
-    layout_kind(c.layout);
-  }
-}
-
 void calibrate_and_begin(Launch& launch, const Sweep& sweep, const CommandLine& line, Writer& writer) {
   Environment environment = read_environment(launch.comm);
   environment.simd_target = simd_target();
@@ -88,7 +79,6 @@ int run_bench(Arguments arguments) {
   }
   force_simd_target(line.at("simd"));
   const Sweep sweep = make_sweep(line, built_choices());
-  expect_strategies(sweep);
   const auto cases = static_cast<std::int64_t>(sweep.cases.size());
 
   Writer writer(launch.comm, line.at("output"), configuration_id(sweep, launch.ranks));
@@ -101,6 +91,7 @@ int run_bench(Arguments arguments) {
     say(launch, fmt::format("{} has {} of {} cases: continuing after the last finished one",
                             line.at("output"), writer.finished_cases(), cases));
   }
+  for (const Case& c : sweep.cases) expect_runnable(launch, c);  // all, before the first is measured
   calibrate_and_begin(launch, sweep, line, writer);
 
   Progress progress(stderr, progress_wanted(launch.rank, line.at("progress")));

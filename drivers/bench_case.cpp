@@ -36,17 +36,6 @@ PhaseTimes phases(const PassTimes& times) {
   return {times.compute, times.communication, times.waiting, times.merging, 0.0};
 }
 
-/// The plan of this rank, checked: all ranks together compute every visible pair once, and the nodes can hold
-/// it.
-RankPlan checked_plan(const Launch& launch, const Problem& problem, const Case& c, int threads) {
-  RankPlan plan = planner(c.strategy).plan(problem, launch.rank);
-  std::int64_t pairs = audit(problem, plan).pairs;
-  MPI_Allreduce(MPI_IN_PLACE, &pairs, 1, MPI_INT64_T, MPI_SUM, launch.comm);
-  expect_every_pair(problem, pairs);
-  expect_memory(launch.comm, rank_bytes(problem, plan, c, threads));
-  return plan;
-}
-
 /// Seconds per repetition that this rank spends on messages (posting and waiting), median.
 double message_seconds(const std::vector<PhaseTimes>& repetitions) {
   std::vector<double> seconds;
@@ -91,7 +80,7 @@ FinishedCase run_typed(const Launch& launch, const Case& c,
                        const std::function<void(const Measurement&)>& seen) {
   const int threads = threads_for(c.threads, launch.placement);
   const Problem problem = make_problem(c, launch.ranks);
-  RankPlan plan = checked_plan(launch, problem, c, threads);
+  const RankPlan plan = planner(c.strategy).plan(problem, launch.rank);
   const RankAudit planned = audit(problem, plan);
   const Shard shard = problem.layout.shard(launch.rank);
   ThreadTeam team(threads, launch.placement);
@@ -146,6 +135,16 @@ FinishedCase run_typed(const Launch& launch, const Case& c,
 }
 
 }  // namespace
+
+void expect_runnable(const Launch& launch, const Case& c) {
+  if (c.dataset != "synthetic") on_all_ranks(launch.comm, [&] { expect_corpus(c, launch.data_dir); });
+  const Problem problem = make_problem(c, launch.ranks);
+  const RankPlan plan = planner(c.strategy).plan(problem, launch.rank);
+  std::int64_t pairs = audit(problem, plan).pairs;
+  MPI_Allreduce(MPI_IN_PLACE, &pairs, 1, MPI_INT64_T, MPI_SUM, launch.comm);
+  expect_every_pair(problem, pairs);
+  expect_memory(launch.comm, rank_bytes(problem, plan, c, threads_for(c.threads, launch.placement)));
+}
 
 FinishedCase run_case(const Launch& launch, const Case& c,
                       const std::function<void(const Measurement&)>& seen) {

@@ -7,10 +7,12 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 
 namespace longseq {
@@ -45,6 +47,15 @@ std::string host() {
   return name.data();
 }
 
+/// Whether the launcher (Open MPI, MPICH's Hydra, Slurm) calls this process rank 0, or there is no launcher:
+/// without MPI only the environment tells.
+bool is_first_of_launch() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* rank = std::getenv(name)) return std::string_view(rank) == "0";
+  }
+  return true;
+}
+
 /// Whether every rank has come here before the patience ends.
 bool all_ranks_arrive() {
   MPI_Request request = MPI_REQUEST_NULL;
@@ -63,7 +74,7 @@ bool all_ranks_arrive() {
 int run_alone(const std::function<int()>& work) {
   Failure failure;
   const int status = attempt(work, failure);
-  if (failure.status != 0) fmt::print(stderr, "longseq: {}\n", failure.message);
+  if (failure.status != 0 && is_first_of_launch()) fmt::print(stderr, "longseq: {}\n", failure.message);
   return status;
 }
 

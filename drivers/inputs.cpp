@@ -1,5 +1,6 @@
 #include "drivers/inputs.h"
 
+#include <fmt/format.h>
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <stdexcept>
 
 #include "datasets/corpus.h"
 #include "datasets/synthetic.h"
@@ -74,8 +76,6 @@ template <class T>
 void project_corpus(const Case& c, const Shard& shard, const std::filesystem::path& data_dir,
                     LayerInputs<T>& inputs) {
   const TokenReader corpus = open_corpus(c.dataset, data_dir);
-  // Every rank asks for the whole stretch, so that all refuse a corpus that is too short with the same words.
-  corpus.read({c.batch * c.seq_len - 1, c.batch * c.seq_len});
   const auto seed = static_cast<std::uint64_t>(c.seed);
   const std::int64_t width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
   const double scale = 1.0 / std::sqrt(static_cast<double>(width));
@@ -118,6 +118,15 @@ TensorView<T> LayerInputs<T>::v() {
   TensorView<T> view = k();
   view.data += view.shape.batch * view.batch_stride;
   return view;
+}
+
+void expect_corpus(const Case& c, const std::filesystem::path& data_dir) {
+  const TokenReader corpus = open_corpus(c.dataset, data_dir);
+  if (corpus.size() >= c.batch * c.seq_len) return;
+  throw std::invalid_argument(
+      fmt::format("corpus '{}' has {} tokens; expected at least batch * seq-len = {}; hint: a shorter "
+                  "--seq-len or another --dataset",
+                  corpus.name(), corpus.size(), c.batch * c.seq_len));
 }
 
 template <class T>

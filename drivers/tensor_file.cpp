@@ -141,7 +141,8 @@ std::vector<T> TensorInput::read_all(const std::string& name) const {
   return values;
 }
 
-TensorOutput::TensorOutput(MPI_Comm comm, std::filesystem::path path) : comm_(comm), path_(std::move(path)) {
+TensorOutput::TensorOutput(MPI_Comm comm, std::filesystem::path path, std::int64_t bytes)
+    : comm_(comm), path_(std::move(path)) {
   hdf5::silence_errors();
   on_rank_0(comm_, [&] {
     if (path_.empty() || std::filesystem::is_directory(path_)) {
@@ -155,7 +156,7 @@ TensorOutput::TensorOutput(MPI_Comm comm, std::filesystem::path path) : comm_(co
     }
   });
   probe_partial(comm_, path_);
-  on_rank_0(comm_, [&] { start_partial(path_, false, 0); });
+  on_rank_0(comm_, [&] { start_partial(path_, false, bytes); });
   on_all_ranks(comm_, [&] {
     const hdf5::Handle access(H5Pcreate(H5P_FILE_ACCESS), "make file properties");
     hdf5::check(H5Pset_fapl_mpio(access, comm_, MPI_INFO_NULL), "choose MPI-IO");

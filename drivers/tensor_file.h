@@ -48,7 +48,7 @@ class TensorOutput {
  public:
   /// Throws std::invalid_argument if something that is not empty lies at `path`, std::runtime_error if it
   /// cannot be written.
-  TensorOutput(MPI_Comm comm, std::filesystem::path path);
+  TensorOutput(MPI_Comm comm, std::filesystem::path path, std::int64_t bytes);
   ~TensorOutput();
   TensorOutput(const TensorOutput&) = delete;
   TensorOutput& operator=(const TensorOutput&) = delete;

@@ -1,0 +1,170 @@
+"""`longseq attend` against an f64 oracle in numpy that is written from the definitions alone: every pattern, causal or
+not, every strategy and layout, 1 to 5 ranks, uneven and tiny sequences, grouped heads, odd head sizes, large scores."""
+
+import h5py
+import numpy
+import pytest
+
+from program import error_lines, run
+
+PATTERNS = ("full", "local", "global", "segment", "document")
+STRATEGIES = ("ring", "allgather", "halo")
+LAYOUTS = ("contiguous", "zigzag", "striped")
+
+
+def mask(pattern, causal, s, options, starts):
+    i, j = numpy.arange(s)[:, None], numpy.arange(s)[None, :]
+    left, right = options.get("window-left", 0), options.get("window-right", 0)
+    window = (j >= i - left) & (j <= i + right)
+    if pattern == "full":
+        seen = numpy.ones((s, s), bool)
+    elif pattern == "local":
+        seen = window
+    elif pattern == "global":
+        seen = window | (j < options["global-tokens"]) | (i < options["global-tokens"])
+    elif pattern == "segment":
+        seen = (j <= i) & (j >= i // options["segment-length"] * options["segment-length"] - options["memory-length"])
+    else:
+        document = numpy.searchsorted(starts, numpy.arange(s), side="right")
+        seen = document[:, None] == document[None, :]
+    return seen & (j <= i) if causal else seen
+
+
+def rotated(x):
+    """RoFormer, equation 34."""
+    s, d = x.shape[-2:]
+    angle = numpy.arange(s)[:, None] * 10000.0 ** (-2 * numpy.arange(d // 2) / d)
+    turned = (x[..., 0::2] + 1j * x[..., 1::2]) * numpy.exp(1j * angle)
+    out = numpy.empty_like(x)
+    out[..., 0::2], out[..., 1::2] = turned.real, turned.imag
+    return out
+
+
+def oracle(q, k, v, seen, position, bias):
+    q, k, v = (numpy.asarray(x, numpy.float64) for x in (q, k, v))
+    heads, s, d = q.shape[1:]
+    if position == "rotary":
+        q, k = rotated(q), rotated(k)
+    group = heads // k.shape[1]
+    k, v = numpy.repeat(k, group, axis=1), numpy.repeat(v, group, axis=1)
+    scores = q @ k.swapaxes(-1, -2) / numpy.sqrt(d)
+    distance = numpy.arange(s)[:, None] - numpy.arange(s)[None, :]
+    if position == "learned":
+        reach = bias.shape[1] // 2
+        scores += bias[:, numpy.clip(distance, -reach, reach) + reach]
+    if position == "alibi":
+        assert heads & (heads - 1) == 0
+        scores -= 2.0 ** (-8.0 * (numpy.arange(heads) + 1) / heads)[:, None, None] * abs(distance)
+    scores = numpy.where(seen, scores, -numpy.inf)
+    highest = scores.max(-1, keepdims=True)
+    weights = numpy.exp(scores - highest)
+    total = weights.sum(-1, keepdims=True)
+    return (weights / total) @ v, (highest + numpy.log(total))[..., 0], weights / total, abs(scores[numpy.isfinite(scores)]).max()
+
+
+def make_case(random):
+    pattern = random.choice(PATTERNS)
+    ranks = int(random.integers(1, 6))
+    s = int(random.choice([1, 2, 3, 5, 7, 31, 97, 127, 128, 211, 307]))
+    position = random.choice(["none", "none", "rotary", "alibi", "learned"])
+    kv_heads = int(random.choice([1, 2]))
+    heads = kv_heads * int(random.choice([1, 2, 4] if position == "alibi" else [1, 2, 3]))
+    options = {
+        "local": {"window-left": int(random.integers(0, 60)), "window-right": int(random.integers(0, 60))},
+        "global": {"window-left": int(random.integers(0, 40)), "window-right": int(random.integers(0, 40)),
+                   "global-tokens": int(random.integers(0, min(s, 40) + 1))},
+        "segment": {"segment-length": int(random.integers(1, 70)), "memory-length": int(random.integers(0, 90))},
+    }.get(pattern, {})  # fmt: skip
+    return dict(
+        pattern=pattern, causal=bool(random.integers(0, 2)), ranks=ranks, s=s, position=position, heads=heads,
+        kv_heads=kv_heads, d=int(random.choice([8, 16, 40, 64, 80, 128, 256])), batch=int(random.choice([1, 1, 2])),
+        strategy=random.choice(STRATEGIES), layout=random.choice(LAYOUTS), options=options,
+        dtype=random.choice(["f4", "f8"]), magnitude=float(random.choice([1.0, 1.0, 10.0])),
+        overlap=random.choice(["on", "off"]),
+    )  # fmt: skip
+
+
+def attend(path, case, random, *more):
+    """Writes an input, runs attend, gives its output and the oracle's (o, lse, weights, largest score)."""
+    shape = (case["batch"], case["heads"], case["s"], case["d"])
+    kv_shape = (case["batch"], case["kv_heads"], case["s"], case["d"])
+    q, k = (case["magnitude"] * random.standard_normal(x) for x in (shape, kv_shape))
+    v = random.standard_normal(kv_shape)
+    starts = numpy.unique(numpy.concatenate([[0], random.integers(0, case["s"], 1 + case["s"] // 20)]))
+    bias = random.standard_normal((case["heads"], 2 * int(random.integers(0, 30)) + 1)).astype(case["dtype"])
+    q, k, v = (x.astype(case["dtype"]) for x in (q, k, v))
+    with h5py.File(path / "in.h5", "w") as file:
+        file.update({"q": q, "k": k, "v": v, "document_starts": starts, "bias": bias})
+    arguments = [word for name, value in case["options"].items() for word in (f"--{name}", value)]
+    finished = run(
+        case["ranks"], "attend", "--input", path / "in.h5", "--output", path / "out.h5", "--pattern", case["pattern"],
+        "--causal" if case["causal"] else "--no-causal", "--strategy", case["strategy"], "--layout", case["layout"],
+        "--position", case["position"], "--overlap", case["overlap"], "--threads", 1, *arguments, *more,
+    )  # fmt: skip
+    assert finished.returncode == 0, (case, finished.stderr)
+    seen = mask(case["pattern"], case["causal"], case["s"], case["options"], starts)
+    with h5py.File(path / "out.h5") as file:
+        output = {name: file[name][()] for name in file}
+    return output, oracle(q, k, v, seen, case["position"], bias.astype(numpy.float64))
+
+
+def tolerance(case, largest_score):
+    """maths.md, section 7; scores beyond a few units move their weights by their own rounding."""
+    return {"f4": 3e-6, "f8": 6e-15}[case["dtype"]] * max(1.0, largest_score / 8)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_attend_matches_the_oracle(tmp_path, seed):
+    random = numpy.random.default_rng(seed)
+    case = make_case(random)
+    output, (o, lse, _, largest) = attend(tmp_path, case, random)
+    assert output["o"].dtype == case["dtype"] and output["o"].shape == o.shape
+    error = numpy.linalg.norm(output["o"] - o) / numpy.linalg.norm(o)
+    assert error <= tolerance(case, largest), case
+    assert abs(output["lse"] - lse).max() <= tolerance(case, largest) * max(1.0, abs(lse).max()), case
+
+
+def test_every_strategy_layout_and_number_of_ranks_gives_one_answer(tmp_path):
+    case = dict(
+        pattern="global", causal=False, s=101, position="rotary", heads=4, kv_heads=2, d=40, batch=1, dtype="f8",
+        options={"window-left": 9, "window-right": 4, "global-tokens": 23}, magnitude=1.0, overlap="on",
+    )  # fmt: skip
+    answers = []
+    for ranks in (1, 3, 5):
+        for strategy in STRATEGIES:
+            for layout in LAYOUTS:
+                where = tmp_path / f"{ranks}{strategy}{layout}"
+                where.mkdir()
+                random = numpy.random.default_rng(5)
+                output, _ = attend(where, case | dict(ranks=ranks, strategy=strategy, layout=layout), random)
+                answers.append(output["o"])
+    assert max(abs(answer - answers[0]).max() for answer in answers) < 1e-14
+
+
+def test_weights_are_the_softmax(tmp_path):
+    random = numpy.random.default_rng(8)
+    case = dict(
+        pattern="local", causal=True, ranks=3, s=65, position="learned", heads=2, kv_heads=1, d=16, batch=2, dtype="f8",
+        strategy="halo", layout="contiguous", options={"window-left": 11, "window-right": 0}, magnitude=1.0, overlap="on",
+    )  # fmt: skip
+    output, (_, _, weights, _) = attend(tmp_path, case, random, "--weights")
+    assert output["weights"].shape == (2, 2, 65, 65)
+    assert abs(output["weights"] - weights).max() < 1e-14
+
+
+def test_f64_input_may_be_computed_in_f32(tmp_path):
+    random = numpy.random.default_rng(9)
+    case = make_case(random) | dict(dtype="f8", magnitude=1.0)
+    output, (o, _, _, _) = attend(tmp_path, case, random, "--dtype", "f32")
+    assert output["o"].dtype == numpy.float32
+    assert numpy.linalg.norm(output["o"] - o) / numpy.linalg.norm(o) < 3e-6
+
+
+def test_an_output_that_exists_is_refused_and_kept(tmp_path):
+    (tmp_path / "out.h5").write_text("precious")
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.update({name: numpy.ones((1, 1, 4, 8), "f4") for name in "qkv"})
+    finished = run(2, "attend", "--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5")
+    assert finished.returncode != 0
+    assert len(error_lines(finished)) == 1 and "exists" in error_lines(finished)[0]
+    assert (tmp_path / "out.h5").read_text() == "precious"
