@@ -33,8 +33,11 @@ struct FinishedCase {
   SummaryRow row;
 };
 
-/// Throws std::invalid_argument on all ranks if the case cannot run here: no such strategy, not enough
-/// memory, a corpus that is too short. `seen` is called after each counted repetition. Collective.
+/// Throws std::invalid_argument on all ranks if the case cannot run here: no such strategy, a corpus that is
+/// missing or too short, not enough memory. Allocates nothing large. Collective.
+void expect_runnable(const Launch& launch, const Case& c);
+
+/// `seen` is called after each counted repetition. Collective.
 FinishedCase run_case(const Launch& launch, const Case& c,
                       const std::function<void(const Measurement&)>& seen);
 

@@ -80,7 +80,7 @@ count_lines() {
 python_tests() {
   local log wrong right
   log=$(mktemp)
-  .venv/bin/python -m pytest -q -p no:cacheprovider scripts 2>&1 | tee "$log" || true
+  .venv/bin/python -m pytest -q -p no:cacheprovider scripts drivers 2>&1 | tee "$log" || true
   right=$(tail -n 1 "$log" | grep -oE '[0-9]+ passed' | cut -d' ' -f1 || true)
   wrong=$(tail -n 1 "$log" | grep -oE '[0-9]+ (failed|error)' | awk '{sum += $1} END {print sum + 0}' || true)
   count_lines pytest "$wrong $((${right:-0} + wrong))"
