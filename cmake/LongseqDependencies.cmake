@@ -6,7 +6,9 @@ endif()
 
 set(HDF5_PREFER_PARALLEL ON)
 find_package(MPI REQUIRED COMPONENTS C)
-find_package(HDF5 REQUIRED COMPONENTS C)
+# mpi.h must not bring in MPI's withdrawn C++ bindings, which nothing links.
+add_compile_definitions(OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+find_package(HDF5 REQUIRED COMPONENTS C HL)
 if(NOT HDF5_IS_PARALLEL)
   message(FATAL_ERROR "The HDF5 found (${HDF5_INCLUDE_DIRS}) is serial; longseq writes in parallel. "
                       "Install a parallel HDF5 (Debian: libhdf5-openmpi-dev) or set HDF5_ROOT.")
@@ -14,7 +16,7 @@ endif()
 add_library(longseq_hdf5 INTERFACE)
 target_include_directories(longseq_hdf5 SYSTEM INTERFACE ${HDF5_C_INCLUDE_DIRS})
 target_compile_definitions(longseq_hdf5 INTERFACE ${HDF5_C_DEFINITIONS})
-target_link_libraries(longseq_hdf5 INTERFACE ${HDF5_C_LIBRARIES} MPI::MPI_C)
+target_link_libraries(longseq_hdf5 INTERFACE ${HDF5_C_LIBRARIES} ${HDF5_HL_LIBRARIES} MPI::MPI_C)
 
 find_package(TBB REQUIRED)
 find_package(Boost 1.74 REQUIRED COMPONENTS program_options)

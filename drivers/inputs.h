@@ -25,8 +25,8 @@ struct LayerInputs {
   TensorView<T> v();
 };
 
-/// Throws std::invalid_argument if the case's corpus is shorter than batch · seq_len tokens, and what open_corpus
-/// throws.
+/// Throws std::invalid_argument if the case's corpus is shorter than batch · seq_len tokens, and what
+/// open_corpus throws.
 void expect_corpus(const Case& c, const std::filesystem::path& data_dir);
 
 /// Throws as expect_corpus does. Runs in the caller's TBB arena.

@@ -82,7 +82,8 @@ void load_state(const AttentionState<T>& state, std::int64_t b, std::int64_t h, 
   }
   transpose_in(state.o.row(b, h, first), state.o.token_stride, tile, tile.outputs);
   for (std::int64_t t = 0; t < tile.rows; ++t) {
-    if (tile.sum[t] != T{0}) continue;  // else the row has seen no key yet, and its outputs may be uninitialised
+    if (tile.sum[t] != T{0})
+      continue;  // else the row has seen no key yet, and its outputs may be uninitialised
     for (std::int64_t d = 0; d < tile.head_dim; ++d) tile.outputs[d * kTileRows + t] = T{0};
   }
 }

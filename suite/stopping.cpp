@@ -59,7 +59,7 @@ Decision decide(std::span<const StoppingRule> rules, const Repetitions& repetiti
     return {true, true, describe(rules)};  // a cap reached with the last repetition harms nothing
   if (insists == nullptr) return {false, false, "not yet: " + unmet};
   return {true, false,
-          fmt::format("{}, after {} repetitions without: {}", describe(*insists), repetitions.seconds.size(),
+          fmt::format("{} repetitions ({}) did not reach: {}", repetitions.seconds.size(), describe(*insists),
                       unmet)};
 }
 

@@ -55,9 +55,9 @@ TEST(Decide, StopsUnconvergedAtTheTimeCap) {
   const Decision late = decide(rules, {kNoisy, 21});
   EXPECT_TRUE(late.stop);
   EXPECT_FALSE(late.converged);
-  EXPECT_EQ(
-      late.reason,
-      "at most 20 s, after 10 repetitions without: 95 % confidence interval of the median within ±2 % of it");
+  EXPECT_EQ(late.reason,
+            "10 repetitions (at most 20 s) did not reach: 95 % confidence interval of the median within ±2 % "
+            "of it");
   EXPECT_TRUE(decide(rules, {{}, 21}).stop);
 }
 
