@@ -170,7 +170,7 @@ TEST(MakePattern, CarriesEveryNumber) {
 }
 
 TEST(Label, IsShortAndHuman) {
-  Case c = with({{"pattern", "local"}, {"window_left", "512"}, {"seq_len", "16k"}});
+  Case c = with({{"pattern", "local"}, {"causal", "on"}, {"window_left", "512"}, {"seq_len", "16k"}});
   resolve(c);
   EXPECT_EQ(label(c), "local w512+0 causal ring/contiguous S=16384 H=8 D=64 f32");
   c = with({{"pattern", "segment"},
@@ -190,10 +190,10 @@ TEST(StoredFields, KeepTypesAndOrder) {
   const auto stored = fields(c);
   ASSERT_EQ(stored.size(), case_fields().size());
   EXPECT_EQ(stored.front(), (std::pair<std::string, Scalar>("pattern", std::string("full"))));
-  EXPECT_EQ(stored[1], (std::pair<std::string, Scalar>("causal", true)));
+  EXPECT_EQ(stored[1], (std::pair<std::string, Scalar>("causal", false)));
   EXPECT_EQ(stored.back(), (std::pair<std::string, Scalar>("max_time", 20.0)));
   const std::string text = canonical_text(c);
-  EXPECT_EQ(text.substr(0, 44), "pattern=full causal=on window_left=256 windo");
+  EXPECT_EQ(text.substr(0, 44), "pattern=full causal=off window_left=256 wind");
   EXPECT_EQ(text.find('\n'), std::string::npos);
 }
 

@@ -50,8 +50,8 @@ TEST(Sweep, SectionsInheritTheKeysBeforeThem) {
   EXPECT_EQ(sweep.groups, (std::vector<std::string>{"a", "a", "b c", "b c"}));
   EXPECT_EQ(label(sweep.cases[0]), "local w256+0 causal ring/contiguous S=1024 H=2 D=64 f32");
   EXPECT_EQ(label(sweep.cases[1]), "local w256+256 ring/contiguous S=1024 H=2 D=64 f32");
-  EXPECT_EQ(label(sweep.cases[2]), "full causal ring/contiguous S=1024 H=4 D=64 f32");
-  EXPECT_EQ(label(sweep.cases[3]), "full causal ring/contiguous S=1024 H=8 D=64 f32");
+  EXPECT_EQ(label(sweep.cases[2]), "full ring/contiguous S=1024 H=4 D=64 f32");
+  EXPECT_EQ(label(sweep.cases[3]), "full ring/contiguous S=1024 H=8 D=64 f32");
 }
 
 TEST(Sweep, TheCommandLineOverridesTheFileInEverySection) {
