@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "drivers/attention_weights.h"
 #include "drivers/commands.h"
@@ -114,6 +116,17 @@ void expect_finite(MPI_Comm comm, const std::string& name, TensorView<const T> v
                                           row / seq_len % view.shape.heads, row % seq_len, d));
 }
 
+/// Scores beyond the type's range show in lse.
+template <class T>
+void expect_no_overflow(MPI_Comm comm, const Case& c, TensorView<const T> lse, const Shard& shard) {
+  std::int64_t first = first_not_finite(lse, shard, c.seq_len);
+  MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT64_T, MPI_MIN, comm);
+  if (first == std::numeric_limits<std::int64_t>::max()) return;
+  throw std::runtime_error(fmt::format(
+      "the scores of query [{}, {}, {}] are beyond the range of {}; hint: scale q or k, or use --dtype f64",
+      first / c.seq_len / c.heads, first / c.seq_len % c.heads, first % c.seq_len, c.dtype));
+}
+
 template <class T>
 LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, const TensorInput& input) {
   const std::int64_t rows = tokens_in(shard);
@@ -137,10 +150,12 @@ LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, con
   expect_finite<T>(comm, "/q", inputs.q.view(), shard, c.seq_len);
   expect_finite<T>(comm, "/k", inputs.k(), shard, c.seq_len);
   expect_finite<T>(comm, "/v", inputs.v(), shard, c.seq_len);
-  if (!inputs.table.empty()) {
-    const std::int64_t width = 2 * inputs.reach + 1;
-    expect_finite<T>(comm, "/bias", dense_view<const T>(inputs.table.data(), {1, 1, c.heads, width}),
-                     {{0, 1, c.heads}}, c.heads);
+  const auto bad =
+      std::find_if(inputs.table.begin(), inputs.table.end(), [](T value) { return !std::isfinite(value); });
+  if (bad != inputs.table.end()) {
+    const std::int64_t index = bad - inputs.table.begin(), width = 2 * inputs.reach + 1;
+    throw std::invalid_argument(fmt::format("/bias[{}, {}] is NaN or infinite; expected finite numbers",
+                                            index / width, index % width));
   }
   apply_position(c, shard, inputs);
   return inputs;
@@ -157,27 +172,36 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
   const Shard shard = problem.layout.shard(rank);
   RankPlan plan = planner(c.strategy).plan(problem, rank);
   const bool with_weights = line.has("weights");
-  const std::int64_t weight_bytes =
-      with_weights ? c.batch * c.heads * tokens_in(shard) * c.seq_len * problem.element_bytes : 0;
+  const std::int64_t weight_bytes =  // and all keys in f64
+      with_weights ? c.batch * c.heads * tokens_in(shard) * c.seq_len * problem.element_bytes +
+                         c.batch * c.kv_heads * c.seq_len * c.head_dim * 8
+                   : 0;
   expect_memory(comm, rank_bytes(problem, plan, c, threads) + weight_bytes);
 
   const std::int64_t rows = c.batch * c.heads * c.seq_len;
   TensorOutput output(comm, line.at("output"),
                       rows * (c.head_dim + 1 + (with_weights ? c.seq_len : 0)) * problem.element_bytes);
   LayerInputs<T> inputs = read_inputs<T>(comm, c, shard, input);
-  Tensor<T> o(inputs.q.shape()), lse({c.batch, c.heads, inputs.q.shape().tokens, 1});
+  Tensor<T> o, lse, weights;
+  std::unique_ptr<Executor<T>> executor;
+  on_all_ranks(comm, [&] {
+    o = Tensor<T>(inputs.q.shape());
+    lse = Tensor<T>({c.batch, c.heads, inputs.q.shape().tokens, 1});
+    if (with_weights) weights = Tensor<T>({c.batch, c.heads, inputs.q.shape().tokens, c.seq_len});
+    executor = std::make_unique<Executor<T>>(
+        comm, problem, std::move(plan), inputs.bias(),
+        ShardTensors<T>{inputs.q.view(), inputs.keys.view(), o.view(), lse.view()});
+  });
   ThreadTeam team(threads, placement);
-  Executor<T> executor(comm, problem, std::move(plan), inputs.bias(),
-                       {inputs.q.view(), inputs.keys.view(), o.view(), lse.view()}, c.overlap);
-  team.run([&] { executor.forward(); });
+  team.run([&] { executor->forward(c.overlap); });
+  expect_no_overflow<T>(comm, c, lse.view(), shard);
+  if (with_weights)
+    attention_weights<T>(comm, problem, inputs.bias(), inputs.q.view(), inputs.k(), weights.view());
+  output.open();
   output.write<T>("/o", {c.batch, c.heads, c.seq_len, c.head_dim}, shard, o.view());
   output.write<T>("/lse", {c.batch, c.heads, c.seq_len}, shard, lse.view());
-  if (with_weights) {
-    Tensor<T> weights({c.batch, c.heads, inputs.q.shape().tokens, c.seq_len});
-    attention_weights<T>(comm, problem, inputs.bias(), inputs.q.view(), inputs.k(), lse.view(),
-                         weights.view());
+  if (with_weights)
     output.write<T>("/weights", {c.batch, c.heads, c.seq_len, c.seq_len}, shard, weights.view());
-  }
   output.finish();
 }
 

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 #include <vector>
+
+#include "kernels/parallel_rows.h"
 
 namespace longseq {
 namespace {
@@ -27,50 +31,61 @@ Tensor<double> gather_keys(MPI_Comm comm, const Problem& problem, const Shard& s
   return whole;
 }
 
+/// Scores of one query over the visible keys, in f64: (key position, score).
+template <class T>
+std::vector<std::pair<std::int64_t, double>> scores_of(const Problem& problem, const DistanceBias<T>& bias,
+                                                       std::int64_t head, std::int64_t position,
+                                                       const T* query, TensorView<const double> keys) {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(problem.head_dim));
+  const VisibleKeys visible = problem.pattern.visible_keys(position);
+  std::vector<std::pair<std::int64_t, double>> scores;
+  for (const Interval& interval : {visible.first, visible.second}) {
+    for (std::int64_t j = interval.begin; j < interval.end; ++j) {
+      const double* key = keys.row(0, head * problem.kv_heads / problem.heads, j);
+      double score = 0;
+      for (std::int64_t d = 0; d < problem.head_dim; ++d) score += static_cast<double>(query[d]) * key[d];
+      score *= scale;
+      if (bias.values != nullptr) {
+        const std::int64_t distance = std::clamp(position - j, -bias.reach, bias.reach);
+        score += static_cast<double>(bias.values[head * (2 * bias.reach + 1) + bias.reach + distance]);
+      }
+      scores.emplace_back(j, score);
+    }
+  }
+  return scores;
+}
+
 }  // namespace
 
 template <class T>
 void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias<T>& bias,
-                       TensorView<const T> q, TensorView<const T> k, TensorView<const T> lse,
-                       TensorView<T> weights) {
+                       TensorView<const T> q, TensorView<const T> k, TensorView<T> weights) {
   int rank = 0;
   MPI_Comm_rank(comm, &rank);
   const Shard shard = problem.layout.shard(rank);
   const Tensor<double> keys = gather_keys(comm, problem, shard, k);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(problem.head_dim));
-  for (std::int64_t b = 0; b < problem.batch; ++b) {
-    for (std::int64_t h = 0; h < problem.heads; ++h) {
-      std::int64_t row = 0;
-      for (const Run& run : shard) {
-        for (std::int64_t t = 0; t < run.count; ++t, ++row) {
-          T* out = weights.row(b, h, row);
-          std::fill_n(out, problem.pattern.seq_len, T{0});
-          const VisibleKeys visible = problem.pattern.visible_keys(run.at(t));
-          for (const Interval& interval : {visible.first, visible.second}) {
-            for (std::int64_t j = interval.begin; j < interval.end; ++j) {
-              const double* key = keys.view().row(b, h * problem.kv_heads / problem.heads, j);
-              double score = 0;
-              for (std::int64_t d = 0; d < problem.head_dim; ++d)
-                score += static_cast<double>(q.row(b, h, row)[d]) * key[d];
-              score *= scale;
-              if (bias.values != nullptr) {
-                const std::int64_t distance = std::clamp(run.at(t) - j, -bias.reach, bias.reach);
-                score += static_cast<double>(bias.values[h * (2 * bias.reach + 1) + bias.reach + distance]);
-              }
-              out[j] = static_cast<T>(std::exp(score - static_cast<double>(*lse.row(b, h, row))));
-            }
-          }
-        }
-      }
-    }
+  std::vector<std::int64_t> positions;
+  for (const Run& run : shard) {
+    for (std::int64_t t = 0; t < run.count; ++t) positions.push_back(run.at(t));
   }
+  parallel_rows(q.shape, [&](std::int64_t b, std::int64_t h, std::int64_t row) {
+    TensorView<const double> entry = keys.view();
+    entry.data += b * entry.batch_stride;
+    const auto scores =
+        scores_of(problem, bias, h, positions[static_cast<std::size_t>(row)], q.row(b, h, row), entry);
+    double highest = -std::numeric_limits<double>::infinity(), sum = 0;
+    for (const auto& [j, score] : scores) highest = std::max(highest, score);
+    for (const auto& [j, score] : scores) sum += std::exp(score - highest);
+    T* out = weights.row(b, h, row);
+    std::fill_n(out, problem.pattern.seq_len, T{0});
+    for (const auto& [j, score] : scores) out[j] = static_cast<T>(std::exp(score - highest) / sum);
+  });
 }
 
 template void attention_weights<float>(MPI_Comm, const Problem&, const DistanceBias<float>&,
-                                       TensorView<const float>, TensorView<const float>,
-                                       TensorView<const float>, TensorView<float>);
+                                       TensorView<const float>, TensorView<const float>, TensorView<float>);
 template void attention_weights<double>(MPI_Comm, const Problem&, const DistanceBias<double>&,
                                         TensorView<const double>, TensorView<const double>,
-                                        TensorView<const double>, TensorView<double>);
+                                        TensorView<double>);
 
 }  // namespace longseq

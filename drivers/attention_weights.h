@@ -8,12 +8,11 @@
 
 namespace longseq {
 
-/// weights[b, h, i, j] = exp(s_ij − lse_i) for this rank's query rows i and all S keys j, 0 where i does not
-/// see j, in f64 from all ranks' keys. q (batch, heads, rows, head_dim), k (batch, kv_heads, rows, head_dim),
-/// lse (batch, heads, rows, 1), weights (batch, heads, rows, S). Collective.
+/// weights[b, h, i, ·] = softmax of the scores of this rank's query row i over all S keys, 0 where i does not
+/// see j; in f64 from all ranks' keys. q (batch, heads, rows, head_dim), k (batch, kv_heads, rows, head_dim),
+/// weights (batch, heads, rows, S). Collective.
 template <class T>
 void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias<T>& bias,
-                       TensorView<const T> q, TensorView<const T> k, TensorView<const T> lse,
-                       TensorView<T> weights);
+                       TensorView<const T> q, TensorView<const T> k, TensorView<T> weights);
 
 }  // namespace longseq

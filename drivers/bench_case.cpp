@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
+#include <memory>
 
 #include "drivers/case_record.h"
 #include "drivers/execution/executor.h"
@@ -33,31 +33,29 @@ std::int64_t peak_memory_bytes() {
 }
 
 PhaseTimes phases(const PassTimes& times) {
-  return {times.compute, times.communication, times.waiting, times.merging, 0.0};
+  PhaseTimes result{};
+  result[kCompute] = times.compute;
+  result[kCommunication] = times.communication;
+  result[kWaiting] = times.waiting;
+  result[kMerging] = times.merging;
+  return result;
 }
 
-/// Seconds per repetition that this rank spends on messages (posting and waiting), median.
-double message_seconds(const std::vector<PhaseTimes>& repetitions) {
+/// Seconds per repetition that this rank spends on messages, median.
+double message_seconds(const Measurement& measurement) {
   std::vector<double> seconds;
-  for (const PhaseTimes& times : repetitions) seconds.push_back(times[1] + times[2]);
+  for (const Repetition& repetition : measurement.repetitions) {
+    if (!repetition.warmup)
+      seconds.push_back(repetition.phases[kCommunication] + repetition.phases[kWaiting]);
+  }
   return median(seconds);
 }
 
-/// The share of communication time that computing hid: 1 − exposed / all, the latter from runs with overlap
-/// off. NaN where nothing is sent. Collective.
-template <class T>
-double overlap_efficiency(const Launch& launch, Executor<T>& control, const Measurement& measurement,
-                          ThreadTeam& team) {
-  std::vector<PhaseTimes> overlapped, in_turn;
-  for (const Repetition& repetition : measurement.repetitions) {
-    if (!repetition.warmup) overlapped.push_back(repetition.phases);
-  }
-  for (int i = 0; i < kControlRepetitions; ++i) {
-    MPI_Barrier(launch.comm);
-    in_turn.push_back(phases(team.run([&] { return control.forward(); })));
-  }
-  const double exposed = sum_over_ranks(launch.comm, message_seconds(overlapped));
-  const double all = sum_over_ranks(launch.comm, message_seconds(in_turn));
+/// The share of communication time that computing hid: 1 − exposed / all, the latter from the control with
+/// overlap off. NaN where nothing is sent. Collective.
+double overlap_efficiency(MPI_Comm comm, const Measurement& measurement, const Measurement& control) {
+  const double exposed = sum_over_ranks(comm, message_seconds(measurement));
+  const double all = sum_over_ranks(comm, message_seconds(control));
   return all > 0 ? 1 - exposed / all : std::numeric_limits<double>::quiet_NaN();
 }
 
@@ -75,63 +73,94 @@ bool traffic_as_planned(MPI_Comm comm, const RankAudit& planned, const Traffic& 
   return same != 0 && totals[0] == totals[1];
 }
 
+/// Everything that a case allocates on this rank.
 template <class T>
-FinishedCase run_typed(const Launch& launch, const Case& c,
-                       const std::function<void(const Measurement&)>& seen) {
-  const int threads = threads_for(c.threads, launch.placement);
-  const Problem problem = make_problem(c, launch.ranks);
-  const RankPlan plan = planner(c.strategy).plan(problem, launch.rank);
-  const RankAudit planned = audit(problem, plan);
-  const Shard shard = problem.layout.shard(launch.rank);
-  ThreadTeam team(threads, launch.placement);
-
+struct CaseMemory {
   LayerInputs<T> inputs;
-  on_all_ranks(launch.comm,
-               [&] { inputs = team.run([&] { return make_inputs<T>(c, shard, launch.data_dir); }); });
-  Tensor<T> o(inputs.q.shape()), lse({c.batch, c.heads, inputs.q.shape().tokens, 1});
-  const ShardTensors<T> tensors{inputs.q.view(), inputs.keys.view(), o.view(), lse.view()};
+  Tensor<T> o;
+  Tensor<T> lse;
+  std::unique_ptr<Executor<T>> executor;
+};
 
-  CaseFacts facts;
-  const double peak_before = fma_peak(launch.comm, team, c.dtype == "f64", kPeakSeconds);
+/// Allocates, on all ranks or on none.
+template <class T>
+CaseMemory<T> prepare(const Launch& launch, const Case& c, const Problem& problem, const RankPlan& plan,
+                      ThreadTeam& team) {
+  CaseMemory<T> memory;
+  on_all_ranks(launch.comm, [&] {
+    memory.inputs =
+        team.run([&] { return make_inputs<T>(c, problem.layout.shard(launch.rank), launch.data_dir); });
+    memory.o = Tensor<T>(memory.inputs.q.shape());
+    memory.lse = Tensor<T>({c.batch, c.heads, memory.o.shape().tokens, 1});
+    memory.executor =
+        std::make_unique<Executor<T>>(launch.comm, problem, plan, memory.inputs.bias(),
+                                      ShardTensors<T>{memory.inputs.q.view(), memory.inputs.keys.view(),
+                                                      memory.o.view(), memory.lse.view()});
+  });
+  return memory;
+}
+
+/// The measured repetitions, the ceilings and the machine's load around them, and the control with overlap
+/// off.
+template <class T>
+void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Executor<T>& executor,
+                  const std::function<void(const Measurement&)>& seen, CaseFacts& facts) {
+  const bool f64 = c.dtype == "f64";
+  facts.peak_before = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, f64, kPeakSeconds));
+  facts.exchange_bandwidth = ring_shift_rate(launch.comm);
   const CpuTime cpu_before = read_cpu_time(launch.comm, launch.placement);
-  Executor<T> executor(launch.comm, problem, plan, inputs.bias(), tensors, c.overlap);
-  const auto pass = [&] { return phases(team.run([&] { return executor.forward(); })); };
-  facts.measurement = measure(launch.comm, stopping_rules(c), kWarmups, pass, seen);
+  const auto pass = [&](bool overlap) { return phases(team.run([&] { return executor.forward(overlap); })); };
+  facts.measurement = measure(
+      launch.comm, stopping_rules(c), kWarmups, [&] { return pass(c.overlap); }, seen);
   const CpuTime cpu_after = read_cpu_time(launch.comm, launch.placement);
-  const double peak_after = fma_peak(launch.comm, team, c.dtype == "f64", kPeakSeconds);
-
-  // The output is the last repetition's; the control below would write the same tensors.
-  const ShardOutput<T> output{
-      {shard.begin(), shard.end()}, inputs.q.view(), inputs.k(), inputs.v(), o.view(), lse.view()};
-  facts.errors = recompute(launch.comm, problem.pattern, inputs.bias(), output);
-  facts.error_bound = error_bound(unit_roundoff<T>(), c.head_dim, c.seq_len, facts.errors.largest_score);
+  facts.peak_after = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, f64, kPeakSeconds));
+  facts.exchange_bandwidth = std::max(facts.exchange_bandwidth, ring_shift_rate(launch.comm));
   facts.passes = static_cast<std::int64_t>(facts.measurement.repetitions.size());
   facts.traffic = executor.traffic();
-  facts.traffic_as_planned = traffic_as_planned(launch.comm, planned, facts.traffic, facts.passes);
   facts.overlap_efficiency = std::numeric_limits<double>::quiet_NaN();
   if (c.overlap && launch.ranks > 1) {
-    Executor<T> control(launch.comm, problem, plan, inputs.bias(), tensors, false);
-    facts.overlap_efficiency = overlap_efficiency(launch, control, facts.measurement, team);
+    const std::vector<StoppingRule> few{MinimumRepetitions{kControlRepetitions}};
+    facts.control = measure(launch.comm, few, 1, [&] { return pass(false); }, {});
+    facts.overlap_efficiency = overlap_efficiency(launch.comm, facts.measurement, facts.control);
   }
-
-  facts.threads = threads;
-  facts.planned = planned;
-  facts.flops = forward_flops(problem, planned.pairs);
-  facts.peak_before = sum_over_ranks(launch.comm, peak_before);
-  facts.peak_after = sum_over_ranks(launch.comm, peak_after);
-  facts.projection_time = inputs.projection_time;
-  facts.peak_memory = peak_memory_bytes();
-  facts.exchange_bandwidth = exchange_bandwidth(launch.calibration);
-  facts.timer = launch.calibration.timer;
   const Conditions conditions{
       .ranks_on_node = launch.placement.ranks_on_node,
-      .threads_per_rank = threads,
+      .threads_per_rank = team.threads(),
       .node_cores = launch.placement.node_cores,
       .exclusive = launch.placement.exclusive,
       .busy_by_others = busy_by_others(cpu_before, cpu_after),
       .ceilings = {{fmt::format("FMA peak {}", c.dtype), facts.peak_before, facts.peak_after}}};
   facts.breaches = gather_reasons(launch.comm, check_clean(conditions));
-  return finish_case(launch, c, facts);
+}
+
+template <class T>
+CaseRecord run_typed(const Launch& launch, const Case& c,
+                     const std::function<void(const Measurement&)>& seen) {
+  const Problem problem = make_problem(c, launch.ranks);
+  const RankPlan plan = planner(c.strategy).plan(problem, launch.rank);
+  const Shard shard = problem.layout.shard(launch.rank);
+  ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
+  CaseMemory<T> memory = prepare<T>(launch, c, problem, plan, team);
+
+  CaseFacts facts;
+  facts.threads = team.threads();
+  facts.planned = audit(problem, plan);
+  facts.flops = forward_flops(problem, facts.planned.pairs);
+  facts.projection_time = memory.inputs.projection_time;
+  facts.timer = launch.calibration.timer;
+  measure_case(launch, c, team, *memory.executor, seen, facts);
+
+  const ShardOutput<T> output{{shard.begin(), shard.end()},
+                              memory.inputs.q.view(),
+                              memory.inputs.k(),
+                              memory.inputs.v(),
+                              memory.o.view(),
+                              memory.lse.view()};
+  facts.errors = recompute(launch.comm, problem.pattern, memory.inputs.bias(), output);
+  facts.error_bound = error_bound(unit_roundoff<T>(), c.head_dim, c.seq_len, facts.errors.largest_score);
+  facts.traffic_as_planned = traffic_as_planned(launch.comm, facts.planned, facts.traffic, facts.passes);
+  facts.peak_memory = peak_memory_bytes();
+  return case_record(launch, c, facts);
 }
 
 }  // namespace
@@ -146,8 +175,8 @@ void expect_runnable(const Launch& launch, const Case& c) {
   expect_memory(launch.comm, rank_bytes(problem, plan, c, threads_for(c.threads, launch.placement)));
 }
 
-FinishedCase run_case(const Launch& launch, const Case& c,
-                      const std::function<void(const Measurement&)>& seen) {
+CaseRecord run_case(const Launch& launch, const Case& c,
+                    const std::function<void(const Measurement&)>& seen) {
   return c.dtype == "f64" ? run_typed<double>(launch, c, seen) : run_typed<float>(launch, c, seen);
 }
 

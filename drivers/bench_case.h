@@ -7,14 +7,12 @@
 #include <filesystem>
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "results/record.h"
 #include "suite/calibrate.h"
 #include "suite/case.h"
 #include "suite/measure.h"
 #include "suite/placement.h"
-#include "suite/summary.h"
 
 namespace longseq {
 
@@ -28,17 +26,12 @@ struct Launch {
   std::filesystem::path data_dir;
 };
 
-struct FinishedCase {
-  CaseRecord record;
-  SummaryRow row;
-};
-
 /// Throws std::invalid_argument on all ranks if the case cannot run here: no such strategy, a corpus that is
 /// missing or too short, not enough memory. Allocates nothing large. Collective.
 void expect_runnable(const Launch& launch, const Case& c);
 
-/// `seen` is called after each counted repetition. Collective.
-FinishedCase run_case(const Launch& launch, const Case& c,
-                      const std::function<void(const Measurement&)>& seen);
+/// The case's record, verdict and all. `seen` is called after each counted repetition. Throws on all ranks
+/// what making the inputs throws. Collective.
+CaseRecord run_case(const Launch& launch, const Case& c, const std::function<void(const Measurement&)>& seen);
 
 }  // namespace longseq

@@ -20,9 +20,9 @@ const Command kCommand{
     .takes_cases = false,
 };
 
-void print(const Calibration& calibration, double peak_f32, double peak_f64, double triad, int ranks,
-           int threads) {
-  fmt::print("{} ranks x {} threads, SIMD target {}\n", ranks, threads, simd_target());
+void print(const Calibration& calibration, double peak_f32, double peak_f64, double triad,
+           const std::string& cpu_model, int ranks, int threads) {
+  fmt::print("{}, {} ranks x {} threads, SIMD target {}\n", cpu_model, ranks, threads, simd_target());
   fmt::print("FMA peak f32        {:10.1f} GFLOP/s\n", peak_f32 / 1e9);
   fmt::print("FMA peak f64        {:10.1f} GFLOP/s\n", peak_f64 / 1e9);
   fmt::print("triad bandwidth     {:10.1f} GB/s\n", triad / 1e9);
@@ -54,12 +54,14 @@ int run_calibrate(Arguments arguments) {
   }
   force_simd_target(line.at("simd"));
   const Placement placement = find_placement(MPI_COMM_WORLD);
-  ThreadTeam team(threads_for(whole_number(line, "threads", 0), placement), placement);
-  const Calibration calibration = calibrate(MPI_COMM_WORLD, team);
+  const Environment environment = read_environment(MPI_COMM_WORLD);
+  ThreadTeam team(threads_for(whole_number(line, "threads", 0, 4096), placement), placement);
+  const Calibration calibration =
+      calibrate(MPI_COMM_WORLD, team, environment.l3_bytes / placement.ranks_on_node);
   const double peak_f32 = sum_over_ranks(MPI_COMM_WORLD, calibration.peak_f32);
   const double peak_f64 = sum_over_ranks(MPI_COMM_WORLD, calibration.peak_f64);
   const double triad = sum_over_ranks(MPI_COMM_WORLD, calibration.triad);
-  if (rank == 0) print(calibration, peak_f32, peak_f64, triad, ranks, team.threads());
+  if (rank == 0) print(calibration, peak_f32, peak_f64, triad, environment.cpu_model, ranks, team.threads());
   return 0;
 }
 

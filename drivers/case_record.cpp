@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "suite/statistics.h"
+#include "suite/verdict.h"
 
 namespace longseq {
 namespace {
@@ -23,7 +25,7 @@ struct Figures {
   double peak = 0;
   double bound_time = 0;
   double imbalance = 1;
-  double causal_ceiling = 1;  // mean/max of the planned work
+  double balance_ceiling = 1;  // mean/max of the planned work
   std::int64_t bytes_sent = 0;
   std::int64_t most_bytes = 0;
   double projection_time = 0;
@@ -40,7 +42,7 @@ double mean_compute(const Measurement& measurement) {
   int count = 0;
   for (const Repetition& repetition : measurement.repetitions) {
     if (repetition.warmup) continue;
-    sum += repetition.phases[0];
+    sum += repetition.phases[kCompute];
     ++count;
   }
   return sum / count;
@@ -57,7 +59,7 @@ Figures figures_of(const Launch& launch, const Case& c, const CaseFacts& facts) 
   figures.flops = sum_over_ranks(launch.comm, facts.flops);
   figures.peak = std::max(facts.peak_before, facts.peak_after);
   const std::vector<double> work = per_rank(launch.comm, launch.ranks, facts.flops);
-  figures.causal_ceiling = 1 / imbalance(work);
+  figures.balance_ceiling = 1 / imbalance(work);
   figures.imbalance = imbalance(per_rank(launch.comm, launch.ranks, mean_compute(facts.measurement)));
   const std::int64_t sent = facts.planned.bytes_sent();
   MPI_Allreduce(&sent, &figures.bytes_sent, 1, MPI_INT64_T, MPI_SUM, launch.comm);
@@ -110,8 +112,10 @@ Verdict judge(const Case& c, const CaseFacts& facts, const Figures& figures) {
 void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, const Figures& figures,
                  const Verdict& verdict, std::vector<Column>& columns) {
   for (auto& [name, value] : fields(c)) {
-    columns.push_back(
-        {name, name == "threads" ? Scalar(std::int64_t{facts.threads}) : std::move(value), "", ""});
+    const bool number = std::holds_alternative<std::int64_t>(value) || std::holds_alternative<double>(value);
+    const char* units = name == "max_time" ? "s" : number ? "1" : "";
+    if (name == "threads") value = std::int64_t{facts.threads};
+    columns.push_back({name, std::move(value), units, std::string(find_field(name)->help)});
   }
   const auto add = [&](const char* name, Scalar value, const char* units, const char* long_name) {
     columns.push_back({name, std::move(value), units, long_name});
@@ -124,7 +128,7 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
   add("interval_high", figures.interval_high, "s", "upper end of the median's confidence interval");
   add("counted_repetitions", static_cast<std::int64_t>(facts.measurement.figures().size()), "1",
       "repetitions without warm-up");
-  add("imbalance", figures.imbalance, "1", "computing time, maximum over mean of the ranks");
+  add("imbalance", figures.imbalance, "1", "mean computing time of a rank, maximum over mean of the ranks");
   add("flops", figures.flops, "flop", "mask-exact FLOPs of the forward pass: 4 area H D per batch entry");
   add("flop_rate", rate, "flop/s", "mask-exact FLOPs over the median time");
   add("tokens_per_second", static_cast<double>(c.seq_len * c.batch) / figures.median_time, "1/s",
@@ -144,7 +148,7 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
       "exchange_rate over the ring-shift bandwidth of this job");
   add("overlap_efficiency", facts.overlap_efficiency, "1",
       "share of the communication time that computing hid, against a control without overlap");
-  add("causal_ceiling", figures.causal_ceiling, "1",
+  add("balance_ceiling", figures.balance_ceiling, "1",
       "what the layout's balance of work allows: mean over maximum of the ranks' FLOPs");
   add("projection_time", figures.projection_time, "s",
       "projections of q, k and v, apart from attention, slowest rank");
@@ -159,45 +163,41 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
   add("clean", verdict.clean, "", "nothing disturbed the measurement");
 }
 
-void add_samples(const CaseFacts& facts, Group& group) {
-  const std::vector<Repetition>& repetitions = facts.measurement.repetitions;
-  const auto count = static_cast<std::int64_t>(repetitions.size());
+/// The samples of one series of repetitions, over an axis of its own.
+void add_series(const Measurement& measurement, const std::string& axis, const std::string& prefix,
+                Group& group) {
+  const std::vector<Repetition>& repetitions = measurement.repetitions;
   std::vector<std::int64_t> numbers(repetitions.size());
-  for (std::int64_t i = 0; i < count; ++i) numbers[static_cast<std::size_t>(i)] = i;
-  group.axes.push_back(
-      {"phase", std::vector<std::string>(kPhases.begin(), kPhases.end()), "", "what the time was spent on"});
-  group.axes.push_back({"repetition", std::move(numbers), "1", "repetition, warm-up included"});
-  std::vector<double> samples, start, end;
+  std::iota(numbers.begin(), numbers.end(), 0);
+  group.axes.push_back({axis, std::move(numbers), "1", "repetition, warm-up included"});
+  std::vector<double> samples, skew, end;
   std::vector<std::uint8_t> warmup;
   for (std::size_t phase = 0; phase < kPhases.size(); ++phase) {
     for (const Repetition& repetition : repetitions) samples.push_back(repetition.phases[phase]);
   }
   for (const Repetition& repetition : repetitions) {
-    start.push_back(repetition.start);
+    skew.push_back(repetition.start);
     end.push_back(repetition.end);
     warmup.push_back(repetition.warmup ? 1 : 0);
   }
-  group.arrays.push_back(
-      {"samples", {"phase", "rank", "repetition"}, std::move(samples), "s", "time of each phase", true});
-  group.arrays.push_back({"start_skew",
-                          {"rank", "repetition"},
-                          start,
-                          "s",
-                          "how much later than the first rank it left the barrier",
-                          true});
-  group.arrays.push_back({"start",
-                          {"rank", "repetition"},
-                          std::move(start),
-                          "s",
-                          "start, from the moment the first rank left the barrier",
-                          true});
-  group.arrays.push_back({"end",
-                          {"rank", "repetition"},
-                          std::move(end),
-                          "s",
-                          "end, from the moment the first rank left the barrier",
-                          true});
-  group.arrays.push_back({"warmup", {"repetition"}, std::move(warmup), "", "kept, but in no figure", false});
+  const auto add = [&](const std::string& name, std::vector<std::string> dims, Values values,
+                       const char* units, const char* long_name, bool distributed) {
+    group.arrays.push_back(
+        {prefix + name, std::move(dims), std::move(values), units, long_name, distributed});
+  };
+  add("samples", {"phase", "rank", axis}, std::move(samples), "s", "time of each phase", true);
+  add("start_skew", {"rank", axis}, std::move(skew), "s",
+      "start: how much later than the first rank it left the barrier", true);
+  add("end", {"rank", axis}, std::move(end), "s", "end, from the moment the first rank left the barrier",
+      true);
+  add("warmup", {axis}, std::move(warmup), "", "kept, but in no figure", false);
+}
+
+void add_samples(const CaseFacts& facts, Group& group) {
+  group.axes.push_back(
+      {"phase", std::vector<std::string>(kPhases.begin(), kPhases.end()), "", "what the time was spent on"});
+  add_series(facts.measurement, "repetition", "", group);
+  if (!facts.control.repetitions.empty()) add_series(facts.control, "control_repetition", "control_", group);
 }
 
 void add_traffic(const CaseFacts& facts, Group& group) {
@@ -249,45 +249,22 @@ void add_traffic(const CaseFacts& facts, Group& group) {
                           true});
 }
 
-SummaryRow summary_row(const Launch& launch, const Case& c, const CaseFacts& facts, const Figures& figures,
-                       Verdict verdict) {
-  SummaryRow row;
-  row.label = label(c);
-  row.seq_len = c.seq_len;
-  row.ranks = launch.ranks;
-  row.threads = facts.threads;
-  row.median_seconds = figures.median_time;
-  if (!std::isnan(figures.interval_low)) {
-    row.half_width =
-        relative_half_width({figures.interval_low, figures.interval_high, c.confidence}, figures.median_time);
-  }
-  row.tflops = figures.flops / figures.median_time / 1e12;
-  row.peak_fraction = figures.flops / figures.median_time / figures.peak;
-  row.bound_fraction = figures.bound_time / figures.median_time;
-  row.imbalance = figures.imbalance;
-  row.bytes_sent = figures.bytes_sent;
-  row.verdict = std::move(verdict);
-  return row;
-}
-
 }  // namespace
 
-FinishedCase finish_case(const Launch& launch, const Case& c, const CaseFacts& facts) {
+CaseRecord case_record(const Launch& launch, const Case& c, const CaseFacts& facts) {
   const Figures figures = figures_of(launch, c, facts);
   const Verdict verdict = judge(c, facts, figures);
-  FinishedCase finished;
-  add_columns(launch, c, facts, figures, verdict, finished.record.columns);
-  finished.record.group.attributes.push_back({"label", label(c)});
-  finished.record.group.attributes.push_back(
-      {"reasons", fmt::format("{}", fmt::join(verdict.reasons, "\n"))});
-  finished.record.group.attributes.push_back({"stopping_rule", describe(stopping_rules(c))});
-  finished.record.group.attributes.push_back({"stopped", facts.measurement.decision.reason});
-  finished.record.group.attributes.push_back(
+  CaseRecord record;
+  add_columns(launch, c, facts, figures, verdict, record.columns);
+  record.group.attributes.push_back({"label", label(c)});
+  record.group.attributes.push_back({"reasons", fmt::format("{}", fmt::join(verdict.reasons, "\n"))});
+  record.group.attributes.push_back({"stopping_rule", describe(stopping_rules(c))});
+  record.group.attributes.push_back({"stopped", facts.measurement.decision.reason});
+  record.group.attributes.push_back(
       {"flops_convention", std::string("mask-exact: 4 * visible pairs * heads * head_dim")});
-  add_samples(facts, finished.record.group);
-  add_traffic(facts, finished.record.group);
-  finished.row = summary_row(launch, c, facts, figures, verdict);
-  return finished;
+  add_samples(facts, record.group);
+  add_traffic(facts, record.group);
+  return record;
 }
 
 }  // namespace longseq

@@ -11,6 +11,7 @@ namespace longseq {
 struct CaseFacts {
   int threads = 1;
   Measurement measurement;
+  Measurement control;  // overlap off; empty where there is none
   Errors errors;
   double error_bound = 0;
   std::int64_t passes = 0;  // warm-up included: what the traffic's counters have seen
@@ -22,13 +23,13 @@ struct CaseFacts {
   double peak_after = 0;
   double projection_time = 0;
   double overlap_efficiency = 0;
-  double exchange_bandwidth = 0;  // B/s that a rank can send
+  double exchange_bandwidth = 0;  // B/s that a rank can send, the higher of before and after
   std::int64_t peak_memory = 0;   // B, of this rank's process
   Timer timer;
   std::vector<std::string> breaches;  // of a clean environment
 };
 
 /// Collective.
-FinishedCase finish_case(const Launch& launch, const Case& c, const CaseFacts& facts);
+CaseRecord case_record(const Launch& launch, const Case& c, const CaseFacts& facts);
 
 }  // namespace longseq

@@ -18,7 +18,7 @@ struct LayerInputs {
   Tensor<T> keys;        // (2·batch, kv_heads, rows, head_dim): all of K, then all of V
   std::vector<T> table;  // of the distance bias, empty if there is none
   std::int64_t reach = 0;
-  double projection_time = 0;  // s for the q, k and v of all rows, best of several; 0 for synthetic tensors
+  double projection_time = 0;  // s for the q, k and v of all rows, median of several; 0 for synthetic tensors
 
   DistanceBias<T> bias() const { return {table.empty() ? nullptr : table.data(), reach}; }
   TensorView<T> k();

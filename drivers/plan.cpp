@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "drivers/commands.h"
+#include "drivers/inputs.h"
 #include "drivers/problem.h"
 #include "drivers/run_header.h"
 #include "drivers/sharding/audit.h"
@@ -63,15 +64,21 @@ Planned plan_all(const Problem& problem, const Case& c, int ranks) {
   return planned;
 }
 
-std::vector<std::string> why_not(const Planned& planned, int ranks_per_node, double node_bytes) {
+std::vector<std::string> why_not(const Case& c, const Planned& planned, int ranks_per_node,
+                                 double node_bytes) {
   std::vector<std::string> reasons;
+  try {
+    if (c.dataset != "synthetic") expect_corpus(c, default_data_dir());
+  } catch (const std::exception& error) {
+    reasons.push_back(fmt::format("dataset: {}", error.what()));
+  }
   const double wanted = static_cast<double>(planned.most_bytes) * ranks_per_node;
   if (wanted > node_bytes) {
     reasons.push_back(fmt::format(
-        "memory: {} ranks of up to {} on one node need {}; it has {}; hint: more nodes, fewer ranks "
-        "a node, or --strategy ring instead of allgather",
-        ranks_per_node, gibibytes(planned.most_bytes), gibibytes(static_cast<std::int64_t>(wanted)),
-        gibibytes(static_cast<std::int64_t>(node_bytes))));
+        "memory: {} ranks of up to {} on one node need {}; it has {}; hint: more nodes or fewer ranks a "
+        "node{}",
+        ranks_per_node, gibibytes(static_cast<double>(planned.most_bytes)), gibibytes(wanted),
+        gibibytes(node_bytes), c.strategy == "allgather" ? ", or --strategy ring: memory O(S/P)" : ""));
   }
   return reasons;
 }
@@ -82,7 +89,7 @@ void print(const Case& c, const Problem& problem, const Planned& planned, int ra
   const auto count = static_cast<double>(ranks);
   fmt::print("{} on {} ranks\n", label(c), ranks);
   fmt::print("  tokens per rank       {:.1f}\n", static_cast<double>(c.seq_len) / count);
-  fmt::print("  memory per rank       {} at most\n", gibibytes(planned.most_bytes));
+  fmt::print("  memory per rank       {} at most\n", gibibytes(static_cast<double>(planned.most_bytes)));
   fmt::print("  steps                 {}\n", audit.steps);
   fmt::print("  bytes sent per rank   {} at most, {:.0f} on average\n", audit.most_bytes_sent,
              static_cast<double>(audit.bytes_sent) / count);
@@ -104,9 +111,9 @@ int run_plan(Arguments arguments) {
     return 0;
   }
   const Sweep sweep = make_sweep(line, built_choices());
-  const auto ranks = static_cast<int>(whole_number(line, "ranks", 1));
-  const auto per_node = static_cast<int>(whole_number(line, "ranks-per-node", 0));
-  const std::int64_t node_memory = whole_number(line, "node-memory", 0);
+  const auto ranks = static_cast<int>(whole_number(line, "ranks", 1, 1 << 16));
+  const auto per_node = static_cast<int>(whole_number(line, "ranks-per-node", 0, 1 << 20));
+  const std::int64_t node_memory = whole_number(line, "node-memory", 0, 1 << 20);
   const double node_bytes = node_memory > 0 ? static_cast<double>(node_memory << 30)
                                             : static_cast<double>(available_memory_bytes());
   bool all_can_run = true;
@@ -115,7 +122,7 @@ int run_plan(Arguments arguments) {
     const Planned planned = plan_all(problem, c, ranks);
     print(c, problem, planned, ranks);
     const std::vector<std::string> reasons =
-        why_not(planned, per_node > 0 ? std::min(per_node, ranks) : ranks, node_bytes);
+        why_not(c, planned, per_node > 0 ? std::min(per_node, ranks) : ranks, node_bytes);
     for (const std::string& reason : reasons) fmt::print("  cannot run            {}\n", reason);
     if (reasons.empty()) fmt::print("  can run\n");
     all_can_run = all_can_run && reasons.empty();

@@ -40,11 +40,17 @@ std::int64_t rank_bytes(const Problem& problem, const RankPlan& plan, const Case
   const RankAudit planned = audit(problem, plan);
   const std::int64_t scratch = c.dtype == "f64" ? attention_scratch_bytes<double>(c.head_dim)
                                                 : attention_scratch_bytes<float>(c.head_dim);
-  const std::int64_t rows = tokens_in(plan.buffers[kOwnQueries].positions);
-  const std::int64_t embedded =
-      c.dataset == "synthetic" ? 0 : rows * c.heads * c.head_dim * problem.element_bytes;
   const std::int64_t bias = c.position == "alibi" ? 2 * c.seq_len * c.heads * problem.element_bytes : 0;
-  return planned.tensor_bytes + planned.arena_bytes + threads * scratch + embedded + bias;
+  std::int64_t layer = 0;  // a corpus' tokens, their embedding, the tables and weights
+  if (c.dataset != "synthetic") {
+    const std::int64_t rows = tokens_in(plan.buffers[kOwnQueries].positions);
+    const std::int64_t width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
+    constexpr std::int64_t kVocabulary = 256;  // of bytes; other corpora are of this order or less
+    layer =
+        rows * static_cast<std::int64_t>(sizeof(std::int32_t)) +
+        (rows * width + width * width + 2 * width * kv_width + kVocabulary * width) * problem.element_bytes;
+  }
+  return planned.tensor_bytes + planned.arena_bytes + threads * scratch + layer + bias;
 }
 
 void expect_memory(MPI_Comm comm, std::int64_t bytes) {
@@ -57,14 +63,14 @@ void expect_memory(MPI_Comm comm, std::int64_t bytes) {
     throw std::invalid_argument(
         fmt::format("the ranks of one node need {} together; expected at most the {} that are available "
                     "there; hint: a shorter "
-                    "--seq-len, more nodes, or --strategy ring instead of allgather",
-                    gibibytes(wanted), gibibytes(available)));
+                    "--seq-len, more nodes, or a strategy with memory O(S/P)",
+                    gibibytes(static_cast<double>(wanted)), gibibytes(static_cast<double>(available))));
   });
 }
 
-std::string gibibytes(std::int64_t bytes) {
+std::string gibibytes(double bytes) {
   constexpr double kGibi = 1024.0 * 1024.0 * 1024.0;
-  return fmt::format("{:.3g} GiB", static_cast<double>(bytes) / kGibi);
+  return fmt::format("{:.3g} GiB", bytes / kGibi);
 }
 
 }  // namespace longseq

@@ -27,6 +27,6 @@ std::int64_t rank_bytes(const Problem& problem, const RankPlan& plan, const Case
 void expect_memory(MPI_Comm comm, std::int64_t bytes);
 
 /// "3.2 GiB".
-std::string gibibytes(std::int64_t bytes);
+std::string gibibytes(double bytes);
 
 }  // namespace longseq

@@ -60,7 +60,7 @@ def test_attend_refuses_a_missing_file(tmp_path):
 
 def test_attend_refuses_a_file_that_is_not_hdf5(tmp_path):
     (tmp_path / "in.h5").write_text("q k v")
-    refused(run(2, "attend", "--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5"), "in.h5", "HDF5")
+    refused(run(2, "attend", "--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5"), "in.h5", "HDF5", "/q")
 
 
 def test_attend_refuses_a_truncated_file(tmp_path):

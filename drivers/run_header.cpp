@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <boost/uuid/detail/sha1.hpp>
+#include <boost/uuid/name_generator_sha1.hpp>
+#include <boost/uuid/uuid_io.hpp>
 #include <charconv>
 #include <stdexcept>
 
@@ -17,24 +18,22 @@ Option simd_option() {
           "auto"};
 }
 
-std::int64_t whole_number(const CommandLine& line, std::string_view option, std::int64_t minimum) {
+std::int64_t whole_number(const CommandLine& line, std::string_view option, std::int64_t minimum,
+                          std::int64_t maximum) {
   const std::string& text = line.at(option);
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size() || value < minimum) {
+  if (error != std::errc{} || end != text.data() + text.size() || value < minimum || value > maximum) {
     throw std::invalid_argument(
-        fmt::format("--{} {}: expected a whole number of at least {}", option, text, minimum));
+        fmt::format("--{} {}: expected a whole number from {} to {}", option, text, minimum, maximum));
   }
   return value;
 }
 
-std::string configuration_id(const Sweep& sweep, int ranks) {
-  const std::string text = fmt::format("{}\nranks={} simd={}", sweep.canonical, ranks, simd_target());
-  boost::uuids::detail::sha1 hash;
-  hash.process_bytes(text.data(), text.size());
-  unsigned int digest[5];
-  hash.get_digest(digest);
-  return fmt::format("{:08x}{:08x}{:08x}{:08x}{:08x}", digest[0], digest[1], digest[2], digest[3], digest[4]);
+std::string configuration_id(const Sweep& sweep, int ranks, int default_threads) {
+  boost::uuids::name_generator_sha1 digest(boost::uuids::ns::oid());
+  return boost::uuids::to_string(digest(fmt::format("{}\nranks={} threads={} simd={}", sweep.canonical, ranks,
+                                                    default_threads, simd_target())));
 }
 
 RunHeader run_header(const Environment& environment, const Sweep& sweep, const CommandLine& line,

@@ -17,11 +17,14 @@ namespace longseq {
 /// --simd TARGET.
 Option simd_option();
 
-/// The option's value as a whole number of at least `minimum`. Throws std::invalid_argument, naming it.
-std::int64_t whole_number(const CommandLine& line, std::string_view option, std::int64_t minimum);
+/// The option's value as a whole number. Throws std::invalid_argument, naming it, if it is not within the
+/// limits.
+std::int64_t whole_number(const CommandLine& line, std::string_view option, std::int64_t minimum,
+                          std::int64_t maximum);
 
-/// A digest of everything that makes two launches the same measurement: the cases, ranks and SIMD target.
-std::string configuration_id(const Sweep& sweep, int ranks);
+/// A digest of what makes two launches the same measurement: the cases, ranks, threads where cases leave them
+/// open, and SIMD target. (Code and machine may change between launches: each stores its own environment.)
+std::string configuration_id(const Sweep& sweep, int ranks, int default_threads);
 
 RunHeader run_header(const Environment& environment, const Sweep& sweep, const CommandLine& line,
                      const Calibration& calibration, const std::string& thread_binding);

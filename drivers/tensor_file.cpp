@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <system_error>
 
 #include "results/agreement.h"
-#include "results/hdf5_read.h"
 #include "results/replacement_file.h"
 
 namespace longseq {
@@ -57,7 +57,19 @@ hdf5::Handle memory_rows(std::vector<std::int64_t> extents, std::int64_t rows, s
 
 TensorInput::TensorInput(const std::string& path) : path_(path) {
   hdf5::silence_errors();
-  file_ = hdf5::open_file(path);
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) {
+    throw std::invalid_argument(
+        fmt::format("input '{}' is no file; expected an HDF5 file with /q, /k and /v", path));
+  }
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  if (file < 0) {
+    throw std::invalid_argument(fmt::format(
+        "input '{}' is not a readable HDF5 file; expected one with /q, /k and /v; hint: it may be "
+        "truncated or of another format",
+        path));
+  }
+  file_ = {file, "open a file"};
 }
 
 bool TensorInput::has(const std::string& name) const {
@@ -149,7 +161,8 @@ TensorOutput::TensorOutput(MPI_Comm comm, std::filesystem::path path, std::int64
       throw std::invalid_argument(fmt::format(
           "cannot write '{}': it is no file name; hint: name a file with --output", path_.string()));
     }
-    if (std::filesystem::exists(path_) && !std::filesystem::is_empty(path_)) {
+    std::error_code ignored;
+    if (std::filesystem::exists(path_, ignored) && std::filesystem::file_size(path_, ignored) != 0) {
       throw std::invalid_argument(
           fmt::format("output '{}' exists; expected a new file; hint: choose another --output or remove it",
                       path_.string()));
@@ -157,6 +170,9 @@ TensorOutput::TensorOutput(MPI_Comm comm, std::filesystem::path path, std::int64
   });
   probe_partial(comm_, path_);
   on_rank_0(comm_, [&] { start_partial(path_, false, bytes); });
+}
+
+void TensorOutput::open() {
   on_all_ranks(comm_, [&] {
     const hdf5::Handle access(H5Pcreate(H5P_FILE_ACCESS), "make file properties");
     hdf5::check(H5Pset_fapl_mpio(access, comm_, MPI_INFO_NULL), "choose MPI-IO");

@@ -50,6 +50,9 @@ class TensorOutput {
   /// cannot be written.
   TensorOutput(MPI_Comm comm, std::filesystem::path path, std::int64_t bytes);
   ~TensorOutput();
+  /// Creates the file, beside its place.
+  void open();
+
   TensorOutput(const TensorOutput&) = delete;
   TensorOutput& operator=(const TensorOutput&) = delete;
 

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "kernels/attention_tiles.h"
+#include "kernels/parallel_rows.h"
 
 namespace longseq {
 namespace {
@@ -25,7 +26,8 @@ using detail::kTileRows;
 
 constexpr double kLog2E = 1.44269504088896340736;
 constexpr double kLn2 = 0.69314718055994530942;
-constexpr std::int64_t kTilesPerTask = 4;  // they share each block of keys while it is in cache
+constexpr std::int64_t kPiecesPerPoll = 16;  // less than a millisecond of computing
+constexpr std::int64_t kTilesPerTask = 4;    // they share each block of keys while it is in cache
 
 /// What one thread works in: the tiles of a task, and the scores of one of them.
 template <class T>
@@ -151,7 +153,8 @@ struct Task {
 
 template <class T>
 void take_keys(const Pattern& pattern, const DistanceBias<T>& bias, const QueryBlock<T>& block,
-               const Task& task, const KeyBlock<T>& keys, std::int64_t tiles, Scratch<T>& scratch) {
+               const Task& task, const KeyBlock<T>& keys, std::int64_t tiles, Scratch<T>& scratch,
+               const Poll& poll) {
   const std::int64_t kv_head = task.head / (block.q.shape.heads / keys.k.shape.heads);
   alignas(64) Index<T> query_position[kTilesPerTask][kTileRows] = {};
   std::array<TileView, kTilesPerTask> views;
@@ -168,8 +171,11 @@ void take_keys(const Pattern& pattern, const DistanceBias<T>& bias, const QueryB
       query_position[i][t] = static_cast<Index<T>>(queries.at(t) - keys.positions.start);
     }
   }
-  for (std::int64_t begin = hull.begin; begin < hull.end; begin += kTileKeys) {
+  // Pieces begin at multiples of kTileKeys, wherever the hull begins: the order of sums must not depend on
+  // which tiles share a task, and so on the number of threads.
+  for (std::int64_t begin = hull.begin / kTileKeys * kTileKeys; begin < hull.end; begin += kTileKeys) {
     const Interval piece{begin, std::min(begin + kTileKeys, hull.end)};
+    if (poll && begin / kTileKeys % kPiecesPerPoll == 0) poll();
     for (std::int64_t i = 0; i < tiles; ++i) {
       const Interval rows = cut(views[i], piece);
       if (rows.empty()) continue;
@@ -193,7 +199,7 @@ void take_keys(const Pattern& pattern, const DistanceBias<T>& bias, const QueryB
 
 template <class T>
 void run_task(const Pattern& pattern, const DistanceBias<T>& bias, const QueryBlock<T>& block,
-              const Task& task, Scratch<T>& scratch) {
+              const Task& task, Scratch<T>& scratch, const Poll& poll) {
   const std::int64_t tiles = (task.rows.size() + kTileRows - 1) / kTileRows;
   for (std::int64_t i = 0; i < tiles; ++i) {
     const std::int64_t first = task.rows.begin + i * kTileRows;
@@ -202,7 +208,8 @@ void run_task(const Pattern& pattern, const DistanceBias<T>& bias, const QueryBl
     transpose_in(block.q.row(task.batch, task.head, first), block.q.token_stride, tile, tile.queries);
     load_state(block.state, task.batch, task.head, first, tile);
   }
-  for (const KeyBlock<T>& keys : block.keys) take_keys(pattern, bias, block, task, keys, tiles, scratch);
+  for (const KeyBlock<T>& keys : block.keys)
+    take_keys(pattern, bias, block, task, keys, tiles, scratch, poll);
   for (std::int64_t i = 0; i < tiles; ++i) {
     store_state(scratch.tiles[i], block.state, task.batch, task.head, task.rows.begin + i * kTileRows);
   }
@@ -253,15 +260,10 @@ void expect_same_head_dim(std::span<const QueryBlock<T>> blocks) {
 
 template <class T>
 void begin_attention(const AttentionState<T>& state) {
-  const Shape& shape = state.sum.shape;
-  for (std::int64_t b = 0; b < shape.batch; ++b) {
-    for (std::int64_t h = 0; h < shape.heads; ++h) {
-      for (std::int64_t t = 0; t < shape.tokens; ++t) {
-        *state.maximum.row(b, h, t) = -std::numeric_limits<T>::infinity();
-        *state.sum.row(b, h, t) = 0;
-      }
-    }
-  }
+  parallel_rows(state.sum.shape, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
+    *state.maximum.row(b, h, t) = -std::numeric_limits<T>::infinity();
+    *state.sum.row(b, h, t) = 0;
+  });
 }
 
 template <class T>
@@ -275,35 +277,31 @@ void attend(const Pattern& pattern, const DistanceBias<T>& bias, std::span<const
   const auto caller = std::this_thread::get_id();
   std::atomic<std::size_t> next{0};
   tbb::parallel_for(0, threads, [&](int) {
-    const bool polls = poll && std::this_thread::get_id() == caller;
+    const Poll own_poll = std::this_thread::get_id() == caller ? poll : Poll{};
     std::size_t index = next++;
     if (index >= tasks.size()) return;
     Scratch<T> scratch(head_dim);
     for (; index < tasks.size(); index = next++) {
-      run_task(pattern, bias, blocks[static_cast<std::size_t>(tasks[index].block)], tasks[index], scratch);
-      if (polls) poll();
+      run_task(pattern, bias, blocks[static_cast<std::size_t>(tasks[index].block)], tasks[index], scratch,
+               own_poll);
     }
   });
 }
 
 template <class T>
 void finish_attention(const AttentionState<T>& state, TensorView<T> lse) {
-  const Shape& shape = state.o.shape;
-  tbb::parallel_for(std::int64_t{0}, shape.batch * shape.heads, [&](std::int64_t index) {
-    const std::int64_t b = index / shape.heads;
-    const std::int64_t h = index % shape.heads;
-    for (std::int64_t t = 0; t < shape.tokens; ++t) {
-      const T sum = *state.sum.row(b, h, t);
-      T* out = state.o.row(b, h, t);
-      if (sum == T{0}) {
-        std::fill_n(out, shape.head_dim, T{0});
-        *lse.row(b, h, t) = -std::numeric_limits<T>::infinity();
-        continue;
-      }
-      for (std::int64_t d = 0; d < shape.head_dim; ++d) out[d] /= sum;
-      *lse.row(b, h, t) = static_cast<T>(
-          kLn2 * (static_cast<double>(*state.maximum.row(b, h, t)) + std::log2(static_cast<double>(sum))));
+  const std::int64_t head_dim = state.o.shape.head_dim;
+  parallel_rows(state.o.shape, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
+    const T sum = *state.sum.row(b, h, t);
+    T* out = state.o.row(b, h, t);
+    if (sum == T{0}) {
+      std::fill_n(out, head_dim, T{0});
+      *lse.row(b, h, t) = -std::numeric_limits<T>::infinity();
+      return;
     }
+    for (std::int64_t d = 0; d < head_dim; ++d) out[d] /= sum;
+    const auto maximum = static_cast<double>(*state.maximum.row(b, h, t));
+    *lse.row(b, h, t) = static_cast<T>(kLn2 * (maximum + std::log2(static_cast<double>(sum))));
   });
 }
 

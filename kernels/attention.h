@@ -70,7 +70,7 @@ template <class T>
 void begin_attention(const AttentionState<T>& state);
 
 /// Takes the visible keys of every query block into its state; query blocks must not share rows. Runs in the
-/// caller's TBB arena. head_dim <= kMaxHeadDim.
+/// caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim].
 template <class T>
 void attend(const Pattern& pattern, const DistanceBias<T>& bias, std::span<const QueryBlock<T>> blocks,
             const Poll& poll = {});

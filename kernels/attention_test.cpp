@@ -199,24 +199,25 @@ TEST_P(Attention, TakesKeysBlockByBlockAndRowsInStripes) {
 }
 
 TEST_P(Attention, IsTheSameBitForBitForAnyNumberOfThreads) {
-  const Problem p{
-      {.kind = PatternKind::global, .causal = true, .seq_len = 700, .window_left = 60, .global_tokens = 5},
-      {1, 4, 700, 64},
-      {1, 2, 700, 64},
-      1.0,
-      -1};
-  Data<float> data(p);
-  std::vector<float> first;
-  for (const int threads : {1, 2, 5}) {
-    tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
-                              static_cast<std::size_t>(threads));
-    tbb::task_arena(threads).execute([&] {
-      attention_forward<float>(p.pattern, {}, data.q.view(), data.k.view(), data.v.view(), data.o.view(),
-                               data.lse.view());
-    });
-    const std::vector<float> now(data.o.data(), data.o.data() + data.o.shape().elements());
-    if (first.empty()) first = now;
-    EXPECT_EQ(first, now) << threads;
+  const Pattern global{
+      .kind = PatternKind::global, .causal = true, .seq_len = 700, .window_left = 60, .global_tokens = 5};
+  const Pattern local{.kind = PatternKind::local, .causal = true, .seq_len = 1024, .window_left = 100};
+  for (const Pattern& pattern : {global, local}) {
+    const std::int64_t s = pattern.seq_len, heads = pattern.kind == PatternKind::local ? 1 : 4;
+    const Problem p{pattern, {1, heads, s, 16}, {1, 1, s, 16}, 1.0, -1};
+    Data<float> data(p);
+    std::vector<float> first;
+    for (const int threads : {1, 2, 5}) {
+      tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
+                                static_cast<std::size_t>(threads));
+      tbb::task_arena(threads).execute([&] {
+        attention_forward<float>(p.pattern, {}, data.q.view(), data.k.view(), data.v.view(), data.o.view(),
+                                 data.lse.view());
+      });
+      const std::vector<float> now(data.o.data(), data.o.data() + data.o.shape().elements());
+      if (first.empty()) first = now;
+      EXPECT_EQ(first, now) << threads;
+    }
   }
 }
 
@@ -229,7 +230,7 @@ TEST_P(Attention, OfScoresOfAThousandStaysFinite) {
   Data<float> data(p);
   attention_forward<float>(p.pattern, {}, data.q.view(), data.k.view(), data.v.view(), data.o.view(),
                            data.lse.view());
-  EXPECT_LT(data.relative_error(), bound<float>(p));
+  EXPECT_LT(data.relative_error(), 3e-6);
   EXPECT_LT(data.lse_error(), 1e-6);
 }
 

@@ -9,6 +9,7 @@
 #include "kernels/attention_tiles.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #undef HWY_TARGET_INCLUDE
@@ -31,6 +32,9 @@ using longseq::detail::TileBias;
 
 // Vectors of queries held at once: what the register file has room for beside 6 rows.
 constexpr int kColumns = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
+
+constexpr float kLargeScore = 48.0f;  // log2 e times a score of 33: above it f32 scores cost more than 1e-6
+constexpr float kNoWeight = -30.0f;   // an exponent below it is a weight of less than 1e-9
 
 template <class T>
 using Lanes = hn::ScalableTag<T>;
@@ -56,6 +60,14 @@ HWY_INLINE void multiply(Vec<T> (&sums)[kRows][kColumns], const T* HWY_RESTRICT 
     left += left_step;
     right += kTileRows;
   }
+}
+
+/// What to subtract from exponents: the maximum, or 0 for a row that has seen no key yet (−∞ − 0 is fine, −∞
+/// − −∞ not).
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V base_of(D d, V maximum) {
+  return hn::IfThenZeroElse(hn::Eq(maximum, hn::Set(d, -std::numeric_limits<hn::TFromD<D>>::infinity())),
+                            maximum);
 }
 
 /// The score's vector with −∞ where the query does not see key row `key`.
@@ -149,24 +161,41 @@ HWY_NOINLINE void add_values(const QueryTile<T>& tile, const KeyRows<T>& keys, s
   }
 }
 
-/// Raises the running maximum to the block's, turns the scores into weights 2^(score − maximum), adds them to
-/// the sum, and writes the decay 2^(old maximum − new maximum) of everything summed before.
+/// Raises the running maximum to the block's, and writes the decay 2^(old maximum − new maximum) of
+/// everything summed before. Gives whether some row's maximum is so large that f32 scores cannot tell its
+/// weights well enough.
 template <class T>
-HWY_NOINLINE void soften(const QueryTile<T>& tile, std::int64_t count, T scale, T* HWY_RESTRICT scores,
-                         const T* HWY_RESTRICT block_maximum, T* HWY_RESTRICT decay) {
+HWY_INLINE bool raise_maximum(const QueryTile<T>& tile, T scale, const T* HWY_RESTRICT block_maximum,
+                              T* HWY_RESTRICT decay) {
+  const Lanes<T> d;
+  const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const Vec<T> nothing = hn::Set(d, -std::numeric_limits<T>::infinity());
+  bool large = false;
+  for (std::int64_t lane = 0; lane < tile.rows; lane += lanes) {
+    const Vec<T> old_maximum = hn::Load(d, tile.maximum + lane);
+    const Vec<T> maximum =
+        hn::Max(old_maximum, hn::Mul(hn::Load(d, block_maximum + lane), hn::Set(d, scale)));
+    hn::Store(maximum, d, tile.maximum + lane);
+    hn::Store(exp2_nonpositive(d, hn::Sub(old_maximum, base_of(d, maximum))), d, decay + lane);
+    const auto finite = hn::Ne(maximum, nothing);
+    large =
+        large ||
+        !hn::AllFalse(d, hn::And(finite, hn::Gt(hn::Abs(maximum), hn::Set(d, static_cast<T>(kLargeScore)))));
+  }
+  return large && sizeof(T) == sizeof(float);
+}
+
+/// Turns exponents of 2, scale·score − maximum, into weights and adds them to the sum. `subtract` is false
+/// where the maximum has been subtracted already.
+template <class T>
+HWY_NOINLINE void soften(const QueryTile<T>& tile, std::int64_t count, T scale, bool subtract,
+                         T* HWY_RESTRICT scores, const T* HWY_RESTRICT decay) {
   const Lanes<T> d;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
   const Vec<T> scaling = hn::Set(d, scale);
-  const Vec<T> nothing = hn::Set(d, -std::numeric_limits<T>::infinity());
   for (std::int64_t lane = 0; lane < tile.rows; lane += lanes) {
-    const Vec<T> old_maximum = hn::Load(d, tile.maximum + lane);
-    const Vec<T> maximum = hn::Max(old_maximum, hn::Mul(hn::Load(d, block_maximum + lane), scaling));
-    hn::Store(maximum, d, tile.maximum + lane);
-    // A row that has seen no key yet has maximum −∞; subtract 0 there: −∞ − 0 is fine, −∞ − −∞ is not.
-    const Vec<T> base = hn::IfThenZeroElse(hn::Eq(maximum, nothing), maximum);
-    const Vec<T> fading = exp2_nonpositive(d, hn::Sub(old_maximum, base));
-    hn::Store(fading, d, decay + lane);
-    Vec<T> sum = hn::Mul(hn::Load(d, tile.sum + lane), fading);
+    const Vec<T> base = subtract ? base_of(d, hn::Load(d, tile.maximum + lane)) : hn::Zero(d);
+    Vec<T> sum = hn::Mul(hn::Load(d, tile.sum + lane), hn::Load(d, decay + lane));
     Vec<T> even = hn::Zero(d);
     T* HWY_RESTRICT column = scores + lane;
     std::int64_t n = 0;
@@ -192,6 +221,36 @@ HWY_NOINLINE void soften(const QueryTile<T>& tile, std::int64_t count, T scale, 
     hn::Store(hn::Add(sum, even), d, tile.sum + lane);
   }
 }
+
+/// Replaces the scores by exponents less the maximum, scale·score − maximum, those that carry weight
+/// recomputed in f64: a score of 1000 in f32 is off by 6e-5, and its weight by as much. Rare, so plain.
+HWY_NOINLINE void refine(const QueryTile<float>& tile, const KeyRows<float>& keys,
+                         const TileBias<float>& bias, float* HWY_RESTRICT scores) {
+  const double exact_scale = 1.44269504088896340736 / std::sqrt(static_cast<double>(tile.head_dim));
+  const float scale = bias.values == nullptr ? tile.score_scale : 1.0f;
+  for (std::int64_t key = keys.begin; key < keys.end; ++key) {
+    float* row = scores + (key - keys.begin) * kTileRows;
+    const float* k = keys.k + key * keys.k_stride;
+    for (std::int64_t lane = 0; lane < tile.rows; ++lane) {
+      const float maximum = std::isinf(tile.maximum[lane]) ? 0.0f : tile.maximum[lane];
+      const float rough = row[lane] * scale - maximum;
+      row[lane] = rough;
+      if (!(rough > kNoWeight)) continue;
+      double dot = 0;
+      for (std::int64_t d = 0; d < tile.head_dim; ++d) {
+        dot += static_cast<double>(tile.queries[d * kTileRows + lane]) * static_cast<double>(k[d]);
+      }
+      double exponent = dot * exact_scale - static_cast<double>(maximum);
+      if (bias.values != nullptr) {
+        const std::int64_t distance = std::clamp<std::int64_t>(
+            bias.query_position[lane] - key * bias.key_stride, -bias.reach, bias.reach);
+        exponent += 1.44269504088896340736 * static_cast<double>(bias.values[bias.reach + distance]);
+      }
+      row[lane] = static_cast<float>(exponent);
+    }
+  }
+}
+HWY_INLINE void refine(const QueryTile<double>&, const KeyRows<double>&, const TileBias<double>&, double*) {}
 
 /// Calls Step<rows>::run(at, ...) over [begin, end) in groups of kRowsAtOnce and a smaller last one.
 template <template <int> class Step, int kRows = kRowsAtOnce, class... Arguments>
@@ -230,8 +289,13 @@ HWY_INLINE void attend_rows(const QueryTile<T>& tile, const KeyRows<T>& keys, co
   const T* const weights = scores;
   std::fill_n(block_maximum, kTileRows, -std::numeric_limits<T>::infinity());
   in_groups<Score>(keys.begin, keys.end, tile, keys, bias, scores, block_maximum);
-  soften(tile, keys.end - keys.begin, bias.values == nullptr ? tile.score_scale : T{1}, scores, block_maximum,
-         decay_array);
+  const T scale = bias.values == nullptr ? tile.score_scale : T{1};
+  if (raise_maximum(tile, scale, block_maximum, decay_array)) {
+    refine(tile, keys, bias, scores);
+    soften(tile, keys.end - keys.begin, T{1}, false, scores, decay);
+  } else {
+    soften(tile, keys.end - keys.begin, scale, true, scores, decay);
+  }
   in_groups<AddValues>(0, tile.head_dim, tile, keys, weights, decay);
 }
 

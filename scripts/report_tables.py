@@ -109,7 +109,7 @@ def _details(case, held):
         ("error of lse, and its bound", _error(case, "lse")),
         ("repetitions", _count(case.get("repetitions"))),
         ("FLOPs, mask-exact", si(case.get("flops"), "FLOP")),
-        ("ceiling of the layout's load balance", percent(case.get("causal_ceiling"))),
+        ("ceiling of the layout's load balance", percent(case.get("balance_ceiling"))),
         ("bound on the time", si(case.get("bound_time"), "s")),
     ]
     return [(name, value) for name, value in rows + (timed if held else []) if value not in (None, "–", "– of –")]

@@ -110,7 +110,7 @@ def _case(file, number, case, ranks, repetitions, random):
                tokens_per_second=case["seq_len"] / median, fma_peak=peak, fraction_of_peak=flops / median / peak,
                bound_time=bound, fraction_of_bound=bound / median, bytes_sent=sent, exchange_rate=sent / median,
                fraction_of_bandwidth=sent / median / 5e9, overlap_efficiency=0.8 if case["overlap"] else numpy.nan,
-               causal_ceiling=ceiling, projection_time=median / 9, output_error=4e-7, output_bound=3e-6,
+               balance_ceiling=ceiling, projection_time=median / 9, output_error=4e-7, output_bound=3e-6,
                lse_error=1e-7, lse_bound=3e-6, valid=True, converged=converged, clean=True)  # fmt: skip
     group = file.create_group(f"cases/{number:04d}", track_order=True)
     reasons = "" if converged else "not converged: the interval is ±3.4 % of the median after 20 s, ±2 % was asked for"

@@ -1,6 +1,7 @@
 #include "suite/calibrate.h"
 
 #include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,14 +17,15 @@ namespace {
 
 constexpr double kPeakSeconds = 0.2;
 constexpr double kTriadSeconds = 0.3;
-constexpr std::int64_t kTriadBytes = 192 << 20;  // of the rank: beyond its share of the last-level cache
+constexpr std::int64_t kLeastTriadBytes = 192 << 20;  // of the rank's three arrays
 constexpr int kTag = 17;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// The sum over the team's threads of what each measures, all starting together.
+/// The sum over the team's threads of what each measures, all starting together. A thread that TBB never sent
+/// counts nothing, one that was sent twice counts once.
 double sum_over_threads(MPI_Comm comm, ThreadTeam& team, const std::function<double()>& one) {
   std::vector<double> rates(static_cast<std::size_t>(team.threads()), 0.0);
   MPI_Barrier(comm);
@@ -31,12 +33,11 @@ double sum_over_threads(MPI_Comm comm, ThreadTeam& team, const std::function<dou
     std::atomic<int> waiting{team.threads()};
     tbb::parallel_for(
         0, team.threads(),
-        [&](int index) {
-          // A thread that took two indices would wait for itself: go on after a while.
+        [&](int) {
           const double patience = now() + 0.1;
           --waiting;
           while (waiting > 0 && now() < patience) std::this_thread::yield();
-          rates[static_cast<std::size_t>(index)] = one();
+          rates[static_cast<std::size_t>(tbb::this_task_arena::current_thread_index())] = one();
         },
         tbb::simple_partitioner());
   });
@@ -66,6 +67,22 @@ double median_of(int trips, const std::function<void()>& exchange) {
   return seconds[static_cast<std::size_t>(trips / 2)];
 }
 
+/// Bytes/s that each rank sends while all shift `size` bytes to the next, the slowest rank's.
+double shift_rate(MPI_Comm comm, const std::vector<char>& out, std::vector<char>& in, std::int64_t size) {
+  int rank = 0, ranks = 1;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &ranks);
+  const int count = static_cast<int>(size);
+  const int next = (rank + 1) % ranks, previous = (rank + ranks - 1) % ranks;
+  MPI_Barrier(comm);
+  double shift = median_of(trips_for(size), [&] {
+    MPI_Sendrecv(out.data(), count, MPI_BYTE, next, kTag, in.data(), count, MPI_BYTE, previous, kTag, comm,
+                 MPI_STATUS_IGNORE);
+  });
+  MPI_Allreduce(MPI_IN_PLACE, &shift, 1, MPI_DOUBLE, MPI_MAX, comm);
+  return static_cast<double>(size) / shift;
+}
+
 MessageCosts measure_messages(MPI_Comm comm) {
   int rank = 0, ranks = 1;
   MPI_Comm_rank(comm, &rank);
@@ -74,7 +91,7 @@ MessageCosts measure_messages(MPI_Comm comm) {
   if (ranks == 1) return costs;
   costs.sizes = message_sizes();
   std::vector<char> out(static_cast<std::size_t>(costs.sizes.back()), 1), in(out.size());
-  const int next = (rank + 1) % ranks, previous = (rank + ranks - 1) % ranks, last = ranks - 1;
+  const int last = ranks - 1;
   for (const std::int64_t size : costs.sizes) {
     const int count = static_cast<int>(size);
     MPI_Barrier(comm);
@@ -94,13 +111,7 @@ MessageCosts measure_messages(MPI_Comm comm) {
     MPI_Bcast(&half, 1, MPI_DOUBLE, 0, comm);
     costs.latency.push_back(half);
     costs.pingpong_bandwidth.push_back(static_cast<double>(size) / half);
-    MPI_Barrier(comm);
-    double shift = median_of(trips_for(size), [&] {
-      MPI_Sendrecv(out.data(), count, MPI_BYTE, next, kTag, in.data(), count, MPI_BYTE, previous, kTag, comm,
-                   MPI_STATUS_IGNORE);
-    });
-    MPI_Allreduce(MPI_IN_PLACE, &shift, 1, MPI_DOUBLE, MPI_MAX, comm);
-    costs.ring_bandwidth.push_back(static_cast<double>(size) / shift);
+    costs.ring_bandwidth.push_back(shift_rate(comm, out, in, size));
   }
   return costs;
 }
@@ -118,21 +129,30 @@ double sum_over_ranks(MPI_Comm comm, double value) {
   return sum;
 }
 
-Calibration calibrate(MPI_Comm comm, ThreadTeam& team) {
+double ring_shift_rate(MPI_Comm comm) {
+  int ranks = 1;
+  MPI_Comm_size(comm, &ranks);
+  double best = 0;
+  for (const std::int64_t size : {std::int64_t{256} << 10, std::int64_t{2} << 20}) {
+    const std::vector<char> out(static_cast<std::size_t>(size), 1);
+    std::vector<char> in(out.size());
+    if (ranks > 1) best = std::max(best, shift_rate(comm, out, in, size));
+  }
+  return best;
+}
+
+Calibration calibrate(MPI_Comm comm, ThreadTeam& team, std::int64_t cache_bytes) {
   Calibration calibration;
   calibration.timer = measure_timer();
+  MPI_Bcast(&calibration.timer, sizeof(Timer), MPI_BYTE, 0, comm);  // one judge for all ranks
   calibration.peak_f32 = fma_peak(comm, team, false, kPeakSeconds);
   calibration.peak_f64 = fma_peak(comm, team, true, kPeakSeconds);
-  const std::int64_t elements = kTriadBytes / (3 * static_cast<std::int64_t>(sizeof(float)) * team.threads());
+  const std::int64_t bytes = std::max(kLeastTriadBytes, 4 * cache_bytes);
+  const std::int64_t elements = bytes / (3 * static_cast<std::int64_t>(sizeof(float)) * team.threads());
   calibration.triad =
       sum_over_threads(comm, team, [&] { return measure_triad_rate(elements, kTriadSeconds); });
   calibration.messages = measure_messages(comm);
   return calibration;
-}
-
-double exchange_bandwidth(const Calibration& calibration) {
-  const std::vector<double>& rates = calibration.messages.ring_bandwidth;
-  return rates.empty() ? 0 : *std::max_element(rates.begin(), rates.end());
 }
 
 Group calibration_group(const Calibration& calibration) {

@@ -35,11 +35,13 @@ struct Calibration {
   MessageCosts messages;  // empty with one rank
 };
 
-/// Some seconds: FMA peaks, triad, ping-pong and ring shift at several sizes.
-Calibration calibrate(MPI_Comm comm, ThreadTeam& team);
+/// Some seconds: FMA peaks, triad, ping-pong and ring shift at several sizes. The triad's arrays are four
+/// times `cache_bytes`, this rank's share of the last-level cache, or more.
+Calibration calibrate(MPI_Comm comm, ThreadTeam& team, std::int64_t cache_bytes);
 
-/// The best ring bandwidth over all sizes; 0 with one rank.
-double exchange_bandwidth(const Calibration& calibration);
+/// A few milliseconds: B/s that the slowest rank sends in a ring shift, the best of two sizes; 0 with one
+/// rank.
+double ring_shift_rate(MPI_Comm comm);
 
 /// As stored in /calibration.
 Group calibration_group(const Calibration& calibration);

@@ -62,11 +62,16 @@ void check_case(const Case& c) {
     throw std::invalid_argument(fmt::format("batch {}: expected 1 or more sequences", c.batch));
   const double numbers = static_cast<double>(c.batch) * static_cast<double>(c.heads) *
                          static_cast<double>(c.seq_len) * static_cast<double>(c.head_dim);
-  constexpr double kMostNumbers = 1152921504606846976.0;  // 2^60: their bytes still fit 63 bits
+  constexpr std::int64_t kMostForAlibi = 1 << 29;  // its table is indexed with 32 bits
+  if (c.position == "alibi" && c.seq_len > kMostForAlibi) {
+    throw std::invalid_argument(
+        fmt::format("seq-len is {} with alibi positions: expected at most {}", c.seq_len, kMostForAlibi));
+  }
+  constexpr double kMostNumbers = 72057594037927936.0;  // 2^56: the bytes of all tensors still fit 63 bits
   if (numbers >= kMostNumbers) {
     throw std::invalid_argument(
         fmt::format("batch {} · heads {} · seq-len {} · head-dim {} = {:.2g} numbers in one tensor: expected "
-                    "fewer than 2^60",
+                    "fewer than 2^56",
                     c.batch, c.heads, c.seq_len, c.head_dim, numbers));
   }
   make_pattern(c, {0}).check();

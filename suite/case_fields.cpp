@@ -14,7 +14,7 @@ std::vector<std::string> pattern_names() {
   return names;
 }
 
-constexpr double kMostTokens = 2147483648.0;       // 2^31: the visible pairs of so many still fit 63 bits
+constexpr double kMostTokens = 2147483647.0;       // 2^31 - 1: row numbers fit 32 bits, visible pairs 63
 constexpr double kMostHeads = 65535;               // as many streams of random numbers
 constexpr double kMostSeeds = 4503599627370496.0;  // 2^52: exact as a double
 

@@ -70,7 +70,7 @@ TEST(CaseFields, ReadsSizesSwitchesAndNumbers) {
 
 TEST(CaseFields, RefusesBadNumbersInOneLine) {
   EXPECT_EQ(refusal("seq_len", "0"),
-            "seq_len 0: expected a whole number ≥ 1 and ≤ 2147483648; hint: seq-len is tokens in the "
+            "seq_len 0: expected a whole number ≥ 1 and ≤ 2147483647; hint: seq-len is tokens in the "
             "sequence, over "
             "all ranks; 4096 may be written 4k");
   // 17179869185G is 2^64 + 2^30: unchecked, it would come out as 1G.
@@ -129,7 +129,7 @@ TEST(CheckCase, RefusesWhatDoesNotFitTogether) {
   EXPECT_NE(globals.find("9"), std::string::npos);
   EXPECT_NE(globals.find("7"), std::string::npos);
   EXPECT_NE(check_refusal({{"seq_len", "2G"}, {"heads", "32k"}, {"head_dim", "256"}, {"batch", "1k"}})
-                .find("fewer than 2^60"),
+                .find("fewer than 2^56"),
             std::string::npos);
   Case negative;  // as a program could make it, past the parser
   negative.pattern = "local";

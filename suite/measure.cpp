@@ -24,7 +24,7 @@ Repetition repeat(MPI_Comm comm, double offset, bool warmup, const std::function
   repetition.slowest = most[0];
   repetition.start = start + offset + most[1];
   repetition.end = repetition.start + (end - start);
-  repetition.phases.back() = end - start;
+  repetition.phases[kTotal] = end - start;
   return repetition;
 }
 

@@ -5,6 +5,7 @@
 #include <mpi.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -15,7 +16,8 @@
 
 namespace longseq {
 
-/// The phases of one repetition on one rank, in seconds, in this order.
+/// The phases of one repetition on one rank, in seconds.
+enum Phase : std::size_t { kCompute, kCommunication, kWaiting, kMerging, kTotal };
 inline constexpr std::array<std::string_view, 5> kPhases{"compute", "communication", "waiting", "merging",
                                                          "total"};
 using PhaseTimes = std::array<double, kPhases.size()>;
@@ -26,7 +28,7 @@ struct Repetition {
   bool warmup = false;
   double start = 0;  // also this rank's start skew
   double end = 0;
-  PhaseTimes phases{};  // the last, total, is end − start
+  PhaseTimes phases{};  // total is end − start
   double slowest = 0;   // max over ranks of end − start
 };
 

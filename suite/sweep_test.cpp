@@ -81,7 +81,7 @@ TEST(Sweep, RefusesWithFileAndLine) {
             "my.cfg:3: seqlen: no such key; hint: did you mean seq_len?");
   EXPECT_EQ(
       refusal("[a]\nseq_len = 0\n"),
-      "my.cfg:2: seq_len = 0: expected a whole number ≥ 1 and ≤ 2147483648; hint: seq-len is tokens in the "
+      "my.cfg:2: seq_len = 0: expected a whole number ≥ 1 and ≤ 2147483647; hint: seq-len is tokens in the "
       "sequence, over all ranks; 4096 may be written 4k");
   EXPECT_EQ(refusal("heads = 4\nheads = 8\n"),
             "my.cfg:2: heads: given twice; expected once per section; hint: list its values with commas");

@@ -32,11 +32,13 @@ bool sees(const Pattern& p, std::int64_t i, std::int64_t j) {
   return false;
 }
 
-/// Query positions to recompute: all, or evenly spread ones with both ends.
-std::vector<std::int64_t> sample(std::int64_t seq_len, std::int64_t heads, std::int64_t head_dim) {
+/// Query positions to recompute: all, or evenly spread ones with both ends, twice as many as ranks at least,
+/// so that each rank's output is looked at.
+std::vector<std::int64_t> sample(std::int64_t seq_len, std::int64_t heads, std::int64_t head_dim,
+                                 std::int64_t ranks) {
   const double row_work = 2.0 * static_cast<double>(seq_len * heads * head_dim);
-  const std::int64_t count =
-      std::min(seq_len, std::max(kFewest, static_cast<std::int64_t>(kWork / row_work)));
+  const auto affordable = static_cast<std::int64_t>(kWork / row_work);
+  const std::int64_t count = std::min(seq_len, std::max({kFewest, 2 * ranks, affordable}));
   std::vector<std::int64_t> rows;
   for (std::int64_t index = 0; index < count; ++index) {
     rows.push_back(count == 1 ? 0 : index * (seq_len - 1) / (count - 1));
@@ -85,16 +87,17 @@ class RowReference {
     }
     sum_over_ranks(comm_, query);
 
-    std::vector<std::pair<std::size_t, std::vector<double>>>
-        scores;  // own visible key row, score of each head
+    std::vector<std::size_t> visible;  // own key rows
+    std::vector<double> scores;        // (visible, heads)
     std::vector<double> highest(heads, -std::numeric_limits<double>::infinity());
     double largest = 0;
     for (std::size_t t = 0; t < key_positions_.size(); ++t) {
       if (!sees(pattern_, position, key_positions_[t])) continue;
-      scores.emplace_back(t, score(b, position, t, query));
+      visible.push_back(t);
       for (std::size_t h = 0; h < heads; ++h) {
-        highest[h] = std::max(highest[h], scores.back().second[h]);
-        largest = std::max(largest, std::abs(scores.back().second[h]));
+        scores.push_back(score(b, h, position, t, query));
+        highest[h] = std::max(highest[h], scores.back());
+        largest = std::max(largest, std::abs(scores.back()));
       }
     }
     MPI_Allreduce(MPI_IN_PLACE, highest.data(), static_cast<int>(heads), MPI_DOUBLE, MPI_MAX, comm_);
@@ -102,11 +105,11 @@ class RowReference {
 
     outputs.assign(heads * head_dim, 0.0);
     std::vector<double> sums(heads, 0.0);
-    for (const auto& [t, of_heads] : scores) {
+    for (std::size_t index = 0; index < visible.size(); ++index) {
       for (std::size_t h = 0; h < heads; ++h) {
-        const double weight = std::exp(of_heads[h] - highest[h]);
+        const double weight = std::exp(scores[index * heads + h] - highest[h]);
         sums[h] += weight;
-        const T* value = shard_.v.row(b, kv_head(h), static_cast<std::int64_t>(t));
+        const T* value = shard_.v.row(b, kv_head(h), static_cast<std::int64_t>(visible[index]));
         for (std::size_t d = 0; d < head_dim; ++d)
           outputs[h * head_dim + d] += weight * static_cast<double>(value[d]);
       }
@@ -127,23 +130,18 @@ class RowReference {
     return static_cast<std::int64_t>(head) * shard_.k.shape.heads / shard_.q.shape.heads;
   }
 
-  std::vector<double> score(std::int64_t b, std::int64_t position, std::size_t t,
-                            const std::vector<double>& query) const {
-    const std::int64_t heads = shard_.q.shape.heads, head_dim = shard_.q.shape.head_dim;
-    std::vector<double> scores;
-    for (std::int64_t h = 0; h < heads; ++h) {
-      const T* key = shard_.k.row(b, kv_head(static_cast<std::size_t>(h)), static_cast<std::int64_t>(t));
-      double dot = 0;
-      for (std::int64_t d = 0; d < head_dim; ++d)
-        dot += query[static_cast<std::size_t>(h * head_dim + d)] * static_cast<double>(key[d]);
-      double term = 0;
-      if (bias_.values != nullptr) {
-        const std::int64_t distance = std::clamp(position - key_positions_[t], -bias_.reach, bias_.reach);
-        term = static_cast<double>(bias_.values[h * (2 * bias_.reach + 1) + bias_.reach + distance]);
-      }
-      scores.push_back(dot / std::sqrt(static_cast<double>(head_dim)) + term);
-    }
-    return scores;
+  double score(std::int64_t b, std::size_t h, std::int64_t position, std::size_t t,
+               const std::vector<double>& query) const {
+    const auto head_dim = static_cast<std::size_t>(shard_.q.shape.head_dim);
+    const T* key = shard_.k.row(b, kv_head(h), static_cast<std::int64_t>(t));
+    double dot = 0;
+    for (std::size_t d = 0; d < head_dim; ++d) dot += query[h * head_dim + d] * static_cast<double>(key[d]);
+    const double scaled = dot / std::sqrt(static_cast<double>(head_dim));
+    if (bias_.values == nullptr) return scaled;
+    const std::int64_t distance = std::clamp(position - key_positions_[t], -bias_.reach, bias_.reach);
+    return scaled +
+           static_cast<double>(
+               bias_.values[static_cast<std::int64_t>(h) * (2 * bias_.reach + 1) + bias_.reach + distance]);
   }
 
   MPI_Comm comm_;
@@ -177,7 +175,10 @@ template <class T>
 Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<T>& bias,
                  const ShardOutput<T>& shard) {
   const std::int64_t heads = shard.q.shape.heads, head_dim = shard.q.shape.head_dim;
-  const std::vector<std::int64_t> positions = sample(pattern.seq_len, shard.q.shape.batch * heads, head_dim);
+  int ranks = 1;
+  MPI_Comm_size(comm, &ranks);
+  const std::vector<std::int64_t> positions =
+      sample(pattern.seq_len, shard.q.shape.batch * heads, head_dim, ranks);
   RowReference<T> reference(comm, pattern, bias, shard);
   std::vector<double> squares(2, 0.0);  // of differences, of the reference
   double worst_lse = 0, largest = 0;

@@ -1,7 +1,11 @@
 #include "drivers/execution/executor.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <stdexcept>
 
 #include "kernels/merge.h"
 
@@ -29,27 +33,47 @@ int tag_of(std::size_t step, Payload payload) {
   return static_cast<int>(step) * kPayloads + static_cast<int>(payload);
 }
 
+/// MPI promises tags up to 32767 only; most allow far more.
+void expect_tags(MPI_Comm comm, std::size_t steps) {
+  int* largest = nullptr;
+  int found = 0;
+  MPI_Comm_get_attr(comm, MPI_TAG_UB, &largest, &found);
+  if (found != 0 && tag_of(steps, Payload::partials) > *largest) {
+    throw std::invalid_argument(
+        fmt::format("the plan has {} steps; expected at most {}: this MPI has no more tags; hint: fewer "
+                    "ranks or another strategy",
+                    steps, *largest / kPayloads));
+  }
+}
+
 }  // namespace
 
 template <class T>
 Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, const DistanceBias<T>& bias,
-                      const ShardTensors<T>& tensors, bool overlap)
+                      const ShardTensors<T>& tensors)
     : comm_(comm),
       problem_(problem),
       plan_(std::move(plan)),
       bias_(bias),
       tensors_(tensors),
-      overlap_(overlap),
       maximum_(tensors.lse.shape),
       sum_(tensors.lse.shape),
       arena_({1, 1, 1, plan_.arena_bytes}) {
   traffic_.bytes_to.assign(static_cast<std::size_t>(problem.layout.ranks), 0);
   traffic_.messages_to = traffic_.bytes_to;
   find_answers();
+  expect_tags(comm, plan_.steps.size());
   for (const Step& step : plan_.steps) {
     prepare_messages(step);
     prepare_waves(step);
   }
+}
+
+template <class T>
+Executor<T>::~Executor() {
+  if (in_flight_.empty()) return;
+  fmt::print(stderr, "longseq: rank {} failed with messages in flight; ending the job\n", plan_.rank);
+  MPI_Abort(comm_, 1);
 }
 
 template <class T>
@@ -191,7 +215,9 @@ void Executor<T>::start(std::size_t step) {
   gathering_ = plan_.steps[step].allgather_keys;
   in_flight_.clear();
   for (const Request& request : current_->requests) in_flight_.push_back(request.get());
-  if (!in_flight_.empty()) MPI_Startall(static_cast<int>(in_flight_.size()), in_flight_.data());
+  // One by one: several messages of a step may go to one peer with one tag, and MPI_Startall promises no
+  // order.
+  for (MPI_Request& request : in_flight_) MPI_Start(&request);
   for (const auto& [peer, bytes] : current_->sent) {
     traffic_.bytes_to[static_cast<std::size_t>(peer)] += bytes;
     traffic_.messages_to[static_cast<std::size_t>(peer)] += 1;
@@ -214,6 +240,7 @@ void Executor<T>::start(std::size_t step) {
 template <class T>
 void Executor<T>::poll() {
   if (in_flight_.empty()) return;
+  Stopwatch watch(polling_);
   int done = 0;
   MPI_Testall(static_cast<int>(in_flight_.size()), in_flight_.data(), &done, statuses_.data());
   if (done != 0) note_received();
@@ -256,8 +283,9 @@ void Executor<T>::finish_answers_of(const Step& step) {
 }
 
 template <class T>
-PassTimes Executor<T>::forward() {
+PassTimes Executor<T>::forward(bool overlap) {
   PassTimes times;
+  polling_ = 0;
   {
     Stopwatch watch(times.merging);
     begin_attention(AttentionState<T>{tensors_.o, maximum_.view(), sum_.view()});
@@ -278,7 +306,7 @@ PassTimes Executor<T>::forward() {
       Stopwatch watch(times.communication);
       start(number);
     }
-    if (!overlap_) {
+    if (!overlap) {
       Stopwatch watch(times.waiting);
       wait();
     }
@@ -287,7 +315,7 @@ PassTimes Executor<T>::forward() {
       for (const Wave& wave : waves_[number])
         attend<T>(problem_.pattern, bias_, wave.blocks, [this] { poll(); });
     }
-    if (overlap_) {
+    if (overlap) {
       Stopwatch watch(times.waiting);
       wait();
     }
@@ -297,6 +325,8 @@ PassTimes Executor<T>::forward() {
                          partial_lse(merge.from));
     }
   }
+  times.compute -= polling_;
+  times.communication += polling_;
   Stopwatch watch(times.merging);
   finish_attention(AttentionState<T>{tensors_.o, maximum_.view(), sum_.view()}, tensors_.lse);
   for (const Delivery& delivery : plan_.deliveries) {

@@ -28,13 +28,15 @@ struct ShardTensors {
 
 /// Where one pass spent its time on this rank, seconds.
 struct PassTimes {
-  double compute = 0;        // tiles, polls of MPI among them
-  double communication = 0;  // starting messages
+  double compute = 0;        // tiles
+  double communication = 0;  // starting messages, and progressing them between tiles
   double waiting = 0;        // for messages, nothing else to do
   double merging = 0;        // finishing and joining partial results
 };
 
-/// What MPI says was sent and received, in all passes so far.
+/// What was sent and received in all passes so far: the sizes of the messages started, and what MPI's
+/// statuses say of those that came. A collective has no statuses: for an all-gather both are what was asked
+/// of MPI.
 struct Traffic {
   std::vector<std::int64_t> bytes_to;     // [peer]
   std::vector<std::int64_t> messages_to;  // [peer]
@@ -44,12 +46,17 @@ struct Traffic {
 template <class T>
 class Executor {
  public:
-  /// With `overlap` off all messages of a step end before its tiles are computed: the control.
+  /// Throws std::invalid_argument if a message or the number of steps is beyond what MPI can count.
   Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, const DistanceBias<T>& bias,
-           const ShardTensors<T>& tensors, bool overlap);
+           const ShardTensors<T>& tensors);
+  /// Ends the job if messages are in flight: MPI would go on writing into memory that is gone.
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
 
-  /// The forward pass: fills o and lse. Collective. Runs in the caller's TBB arena.
-  PassTimes forward();
+  /// The forward pass: fills o and lse. With `overlap` off all messages of a step end before its tiles are
+  /// computed: the control. Collective. Runs in the caller's TBB arena.
+  PassTimes forward(bool overlap);
 
   const Traffic& traffic() const { return traffic_; }
 
@@ -96,7 +103,6 @@ class Executor {
   RankPlan plan_;
   DistanceBias<T> bias_;
   ShardTensors<T> tensors_;
-  bool overlap_;
   Tensor<T> maximum_;
   Tensor<T> sum_;
   Tensor<std::byte> arena_;
@@ -110,6 +116,7 @@ class Executor {
   std::vector<MPI_Status> statuses_;
   const Messages* current_ = nullptr;
   bool gathering_ = false;
+  double polling_ = 0;  // s, of the pass
   Traffic traffic_;
 };
 

@@ -138,10 +138,10 @@ double error_of(const Problem& problem, const PlannerRow& strategy, const Whole&
   RankPlan plan = strategy.plan(problem, w.rank);
   const RankAudit planned = audit(problem, plan);
   Executor<T> executor(MPI_COMM_WORLD, problem, std::move(plan), bias,
-                       {q.view(), keys.view(), o.view(), lse.view()}, overlap);
-  executor.forward();
+                       {q.view(), keys.view(), o.view(), lse.view()});
+  executor.forward(overlap);
   std::fill_n(o.data(), o.shape().elements(), std::numeric_limits<T>::quiet_NaN());
-  executor.forward();
+  executor.forward(overlap);
 
   for (int peer = 0; peer < w.ranks; ++peer) {
     const auto index = static_cast<std::size_t>(peer);

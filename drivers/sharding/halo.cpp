@@ -68,17 +68,31 @@ class HaloPlanner {
 
   /// The rows of `owner` whose keys the rank's own queries see, without the global tokens.
   Rows halo(int rank, int owner) const {
-    const Shard queries = select(problem_.layout.shard(rank),
-                                 rows_within(problem_.layout.shard(rank),
-                                             {{joined_rows_ ? globals_.end : 0, problem_.pattern.seq_len}}));
-    Rows seen;
+    const Shard own = problem_.layout.shard(rank);
+    const Shard queries =
+        select(own, rows_within(own, {{joined_rows_ ? globals_.end : 0, problem_.pattern.seq_len}}));
     const Interval beyond_globals{globals_.end, problem_.pattern.seq_len};
+    Rows seen;
     for (const Run& run : queries) {
+      if (sees_none_of(run, owner)) continue;
       const VisibleKeys keys = problem_.pattern.keys_seen_by(run);
       seen.push_back(intersect(keys.first, beyond_globals));
       seen.push_back(intersect(keys.second, beyond_globals));
     }
     return rows_within(problem_.layout.shard(owner), joined(std::move(seen)));
+  }
+
+  /// Between stripes keys_seen_by is only a hull: a window shorter than the stride passes most ranks by.
+  /// Windows are asked exactly; segments and documents would have to be walked one by one, and keep their
+  /// hulls.
+  bool sees_none_of(const Run& queries, int owner) const {
+    const PatternKind kind = problem_.pattern.kind;
+    if (queries.stride == 1 || (kind != PatternKind::local && kind != PatternKind::global)) return false;
+    for (const Run& keys : problem_.layout.shard(owner)) {
+      const Run beyond = keys.slice(keys.rows_in({globals_.end, problem_.pattern.seq_len}));
+      if (!beyond.empty() && problem_.pattern.area(queries, beyond) > 0) return false;
+    }
+    return true;
   }
 
   void exchange_halos() {

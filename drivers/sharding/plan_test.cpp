@@ -278,6 +278,26 @@ TEST(Bytes, OfTheHaloDependOnTheWindowAlone) {
   }
 }
 
+TEST(Bytes, OfAWindowBetweenStripesGoToTheNeighboursAlone) {
+  // Window 2 over 64 stripes: rank r's queries see the keys of ranks r-1 and r-2, all of them but at the
+  // ends.
+  const std::int64_t n = 32;
+  const int ranks = 64;
+  Problem problem{{.kind = PatternKind::local, .causal = true, .seq_len = n * ranks, .window_left = 2},
+                  {LayoutKind::striped, n * ranks, ranks},
+                  1,
+                  1,
+                  1,
+                  8,
+                  4,
+                  4};
+  for (const char* name : {"halo", "ring"}) {
+    const RankAudit middle = audit(problem, planner(name).plan(problem, 30));
+    EXPECT_EQ(middle.bytes_sent(), 2 * (2 * n * 8 * 4)) << name;
+    EXPECT_EQ(middle.bytes_to[31], 2 * n * 8 * 4) << name;
+  }
+}
+
 TEST(Bytes, OfGlobalTokensAreOneBroadcastAndOneReduction) {
   const std::int64_t s = 512, g = 8, heads = 4, kv_heads = 2, head_dim = 16, e = 4;
   const int ranks = 8;

@@ -19,7 +19,8 @@ RankPlan plan_allgather(const Problem& problem, int rank);
 
 /// Every rank receives exactly the keys that its queries see, straight from their owners; global tokens' keys
 /// come down a tree, and the rows of non-causal global tokens are computed across ranks and joined up a tree.
-/// Sent per rank, causal local with n > left: 2·left·kv_heads·head_dim·e.
+/// (With striped shards of segments or documents: the hull of the keys of each owner that are seen.) Sent per
+/// rank, causal local with n > left: 2·left·kv_heads·head_dim·e.
 RankPlan plan_halo(const Problem& problem, int rank);
 
 struct PlannerRow {

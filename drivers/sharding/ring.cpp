@@ -36,7 +36,8 @@ class RingPlanner {
   bool needs(int rank, const Run& keys) const {
     for (const Run& queries : layout_.shard(rank)) {
       const VisibleKeys seen = problem_.pattern.keys_seen_by(queries);
-      if (!keys.rows_in(seen.first).empty() || !keys.rows_in(seen.second).empty()) return true;
+      if (keys.rows_in(seen.first).empty() && keys.rows_in(seen.second).empty()) continue;
+      if (queries.stride == 1 || !window_ || problem_.pattern.area(queries, keys) > 0) return true;
     }
     return false;
   }
@@ -124,6 +125,8 @@ class RingPlanner {
   const Problem& problem_;
   const Layout& layout_;
   int ranks_;
+  // Between stripes keys_seen_by is only a hull: a window shorter than the stride passes most ranks by.
+  bool window_ = problem_.pattern.kind == PatternKind::local || problem_.pattern.kind == PatternKind::global;
   RankPlan plan_;
 };
 

@@ -24,8 +24,8 @@ def draw(results):
         bound = summary["fraction_of_peak"] / summary["fraction_of_bound"]
         axes.scatter(100 * bound, rows, marker="|", s=190, linewidths=2.2, color=VERMILLION, zorder=3,
                      label="bound: max(FLOPs / peak, bytes / bandwidth)")  # fmt: skip
-    if "causal_ceiling" in summary and (summary["causal_ceiling"] < 0.999).any():
-        ceiling = summary["causal_ceiling"].where(summary["causal_ceiling"] < 0.999)
+    if "balance_ceiling" in summary and (summary["balance_ceiling"] < 0.999).any():
+        ceiling = summary["balance_ceiling"].where(summary["balance_ceiling"] < 0.999)
         axes.scatter(100 * ceiling, rows, marker="D", s=26, facecolor="none", edgecolor=INK, linewidths=1.2, zorder=3,
                      label="ceiling of the layout's load balance")  # fmt: skip
     for row, case in zip(rows, summary.to_dict("records")):

@@ -47,9 +47,9 @@ def draw(results, kind="strong"):
         if "bound_time" in cases:
             time_axes.plot(ranks, cases["bound_time"], ":", color=style["color"], linewidth=1.4)
         share_axes.plot(ranks, 100 * ideal / time, linewidth=1.6, **style)
-        if "causal_ceiling" in cases and (cases["causal_ceiling"] < 0.999).any():
+        if "balance_ceiling" in cases and (cases["balance_ceiling"] < 0.999).any():
             # Relative to the first point, which is under the ceiling of its own number of ranks.
-            ceiling = cases["causal_ceiling"] / cases["causal_ceiling"].iloc[0]
+            ceiling = cases["balance_ceiling"] / cases["balance_ceiling"].iloc[0]
             share_axes.plot(ranks, 100 * ceiling, "-.", color=style["color"], linewidth=1.2)
     share_axes.axhline(100, color=MUTED, linewidth=1, linestyle="--")
     ranks = sorted(set(numpy.concatenate([cases["ranks"] for _, cases in found])))
