@@ -70,8 +70,10 @@ choose_launcher "$ranks" "$threads"
 echo "run: $(basename "$config" .cfg) on $ranks ranks x $threads threads ($cores cores)"
 # A case that fails its verdict makes bench end non-zero; its reasons belong on the page all the same.
 status=0
-"${launcher[@]}" "$repository/build/longseq" bench --config "$config" --threads "$threads" --output "$output" ||
-  status=$?
+progress=off # under mpirun stderr is a pipe even on a terminal: say what this script sees
+if [[ -t 2 ]]; then progress=on; fi
+"${launcher[@]}" "$repository/build/longseq" bench --config "$config" --threads "$threads" --output "$output" \
+  --progress "$progress" || status=$?
 [[ -s $output ]] || { echo "run.sh: bench ended with status $status and left no result" >&2; exit $((status ? status : 1)); }
 
 "$repository/.venv/bin/python" "$repository/scripts/report.py" "$output" --output "$repository/report.html" \

@@ -128,7 +128,7 @@ TEST(CheckCase, RefusesWhatDoesNotFitTogether) {
       check_refusal({{"pattern", "global"}, {"seq_len", "7"}, {"global_tokens", "9"}});
   EXPECT_NE(globals.find("9"), std::string::npos);
   EXPECT_NE(globals.find("7"), std::string::npos);
-  EXPECT_NE(check_refusal({{"seq_len", "2G"}, {"heads", "32k"}, {"head_dim", "256"}, {"batch", "1k"}})
+  EXPECT_NE(check_refusal({{"seq_len", "1G"}, {"heads", "32k"}, {"head_dim", "256"}, {"batch", "1k"}})
                 .find("fewer than 2^56"),
             std::string::npos);
   Case negative;  // as a program could make it, past the parser

@@ -2,7 +2,7 @@
 # A PBS job (PBS Professional, OpenPBS). Build first, on a node like those that compute (scripts/setup.sh,
 # cmake --preset release, cmake --build --preset release) and make the data: build/longseq data make english.
 # Then, from the repository:
-#   qsub -v experiment=scaling scripts/cluster/pbs.sh
+#   qsub -v experiment=quick scripts/cluster/pbs.sh
 #PBS -N longseq
 # select = nodes, ncpus = cores of a node that are used = mpiprocs (ranks of a node) x ompthreads (of a rank).
 # One rank per NUMA domain is a good start.
@@ -30,10 +30,14 @@ output=results/$experiment-${PBS_JOBID%%.*}.h5
 # An Open MPI built with PBS support (tm) finds the nodes itself; the file of hosts serves one without.
 # --map-by slot:PE=T gives each rank T cores next to each other; -x passes the variable to the other nodes.
 hosts=()
-ompi_info 2>/dev/null | grep -q 'plm: tm' || hosts=(--hostfile "$PBS_NODEFILE")
+[[ $(ompi_info 2>/dev/null) == *'plm: tm'* ]] || hosts=(--hostfile "$PBS_NODEFILE")
+# A case that is not valid makes bench end in error; its reasons belong on the page all the same.
+status=0
 mpirun -n "$ranks" "${hosts[@]}" --map-by "slot:PE=$threads" --bind-to core -x LONGSEQ_DATA \
-  build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output"
+  build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output" ||
+  status=$?
 
 if [[ -x .venv/bin/python ]]; then
   .venv/bin/python scripts/report.py "$output" --output "report-${PBS_JOBID%%.*}.html"
 fi
+exit "$status"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A Slurm job. Build first, on a node like those that compute (scripts/setup.sh, cmake --preset release,
 # cmake --build --preset release) and make the data: build/longseq data make english. Then, from the repository:
-#   sbatch --nodes=4 scripts/cluster/slurm.sh scaling
+#   sbatch --nodes=4 scripts/cluster/slurm.sh quick
 # The first argument names an experiment of suite/experiments (default: quick).
 #SBATCH --job-name=longseq
 #SBATCH --nodes=2
@@ -30,14 +30,19 @@ output=results/$experiment-$SLURM_JOB_ID.h5
 
 # srun starts the ranks when Slurm and MPI both speak PMIx ('srun --mpi=list' shows pmix). Since Slurm 22.05
 # it no longer inherits --cpus-per-task, hence the repetition.
-if srun --mpi=list 2>&1 | grep -q pmix; then
+# A case that is not valid makes bench end in error; its reasons belong on the page all the same.
+status=0
+if [[ $(srun --mpi=list 2>&1) == *pmix* ]]; then
   srun --mpi=pmix --cpus-per-task="$threads" --cpu-bind=cores \
-    build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output"
+    build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output" ||
+    status=$?
 else
   mpirun -n "$SLURM_NTASKS" --map-by "slot:PE=$threads" --bind-to core \
-    build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output"
+    build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output" ||
+    status=$?
 fi
 
 if [[ -x .venv/bin/python ]]; then
   .venv/bin/python scripts/report.py "$output" --output "report-$SLURM_JOB_ID.html"
 fi
+exit "$status"
