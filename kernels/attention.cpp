@@ -12,6 +12,7 @@
 #include <numeric>
 #include <stdexcept>
 #include <thread>
+#include <tuple>
 #include <utility>
 
 #include "kernels/attention_tiles.h"
@@ -215,7 +216,8 @@ void run_task(const Pattern& pattern, const DistanceBias<T>& bias, const QueryBl
   }
 }
 
-/// Tasks, the heaviest first, so that the last to finish are small.
+/// Tasks: one key and value head after the other, so that all threads share its keys in cache; within it the
+/// heaviest first, so that the last to finish are small.
 template <class T>
 std::vector<Task> plan_tasks(const Pattern& pattern, std::span<const QueryBlock<T>> blocks,
                              std::int64_t threads) {
@@ -241,7 +243,10 @@ std::vector<Task> plan_tasks(const Pattern& pattern, std::span<const QueryBlock<
       }
     }
   }
-  std::stable_sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.work > b.work; });
+  const std::int64_t group = blocks.front().q.shape.heads / blocks.front().keys.front().k.shape.heads;
+  std::stable_sort(tasks.begin(), tasks.end(), [group](const Task& a, const Task& b) {
+    return std::tuple(a.batch, a.head / group, -a.work) < std::tuple(b.batch, b.head / group, -b.work);
+  });
   return tasks;
 }
 
