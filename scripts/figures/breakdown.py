@@ -20,7 +20,7 @@ from figures.style import (
 
 PHASES = (  # phase, label, colour, hatch
     ("compute", "compute", BLUE, ""),
-    ("communication", "communication (posting)", ORANGE, "////"),
+    ("communication", "communication (posting, progress)", ORANGE, "////"),
     ("waiting", "waiting", SKY, "...."),
     ("merging", "merging", GREEN, "xxxx"),
     ("rest", "rest of the total", MUTED, ""),
@@ -105,7 +105,7 @@ def draw_overview(results):
     axes.set_yticks(ticks, labels)
     axes.tick_params(axis="y", pad=14)
     axes.set_xlim(0, 101)
-    axes.set_xlabel("time per rank, % of the case's slowest rank (a bar per rank, its number at the left)")
+    axes.set_xlabel("time of each rank, % of the slowest")
     legend_above(axes, columns=5)
     return figure
 
