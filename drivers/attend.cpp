@@ -213,7 +213,7 @@ int run_attend(Arguments arguments) {
   MPI_Comm_size(MPI_COMM_WORLD, &ranks);
   const CommandLine line = parse_command_line(command(), arguments);
   if (line.help) {
-    if (rank == 0) fmt::print("{}", help_text(command(), built_choices()));
+    if (rank == 0) fmt::print("{}{}", help_text(command(), built_choices()), names_explained());
     return 0;
   }
   force_simd_target(line.at("simd"));

@@ -115,7 +115,7 @@ int run_bench(Arguments arguments) {
   const CommandLine line = parse_command_line(command(), arguments);
   Launch launch = start_launch(line);
   if (line.help) {
-    if (launch.rank == 0) fmt::print("{}", help_text(command(), built_choices()));
+    if (launch.rank == 0) fmt::print("{}{}", help_text(command(), built_choices()), names_explained());
     return 0;
   }
   force_simd_target(line.at("simd"));
@@ -140,7 +140,10 @@ int run_bench(Arguments arguments) {
   for (std::int64_t index = writer.finished_cases(); index < cases; ++index) {
     const Case& c = sweep.cases[static_cast<std::size_t>(index)];
     progress.begin_case(static_cast<int>(index) + 1, static_cast<int>(cases), label(c));
-    writer.append(run_case(launch, c, show_repetitions(progress, c)));
+    CaseRecord record = run_case(launch, c, show_repetitions(progress, c));
+    record.columns.insert(record.columns.begin(), {"group", sweep.groups[static_cast<std::size_t>(index)], "",
+                                                   "section of the sweep file"});
+    writer.append(record);
   }
   writer.finish();
   progress.clear();

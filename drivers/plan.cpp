@@ -90,6 +90,8 @@ void print(const Case& c, const Problem& problem, const Planned& planned, int ra
   fmt::print("{} on {} ranks\n", label(c), ranks);
   fmt::print("  tokens per rank       {:.1f}\n", static_cast<double>(c.seq_len) / count);
   fmt::print("  memory per rank       {} at most\n", gibibytes(static_cast<double>(planned.most_bytes)));
+  fmt::print("  memory in all         {} of tensors and buffers\n",
+             gibibytes(static_cast<double>(audit.total_memory_bytes)));
   fmt::print("  steps                 {}\n", audit.steps);
   fmt::print("  bytes sent per rank   {} at most, {:.0f} on average\n", audit.most_bytes_sent,
              static_cast<double>(audit.bytes_sent) / count);
@@ -107,7 +109,7 @@ void print(const Case& c, const Problem& problem, const Planned& planned, int ra
 int run_plan(Arguments arguments) {
   const CommandLine line = parse_command_line(command(), arguments);
   if (line.help) {
-    fmt::print("{}", help_text(command(), built_choices()));
+    fmt::print("{}{}", help_text(command(), built_choices()), names_explained());
     return 0;
   }
   const Sweep sweep = make_sweep(line, built_choices());

@@ -19,6 +19,16 @@ Choices built_choices() {
   return choices;
 }
 
+std::string names_explained() {
+  std::string text = "\nPatterns: what query i sees\n";
+  for (const PatternRow& row : kPatterns) text += fmt::format("  {:<12}{}\n", row.name, row.sees);
+  text += "\nStrategies: how keys reach queries of other ranks\n";
+  for (const PlannerRow& row : kPlanners) text += fmt::format("  {:<12}{}\n", row.name, row.moves);
+  text += "\nLayouts: who owns which tokens\n";
+  for (const LayoutRow& row : kLayouts) text += fmt::format("  {:<12}{}\n", row.name, row.owns);
+  return text;
+}
+
 Problem make_problem(const Case& c, int ranks, std::vector<std::int64_t> starts) {
   if (c.pattern == "document" && starts.empty()) {
     starts = document_starts(c.seq_len, static_cast<double>(c.document_length),

@@ -14,6 +14,9 @@ namespace longseq {
 /// The strategies and layouts that are built, for the command line.
 Choices built_choices();
 
+/// What each pattern, strategy and layout is, a line each, to stand below --help.
+std::string names_explained();
+
 /// The case's problem on so many ranks. Documents are drawn by the case's seed unless `document_starts` are
 /// given. The case must be resolved.
 Problem make_problem(const Case& c, int ranks, std::vector<std::int64_t> document_starts = {});

@@ -36,7 +36,6 @@ def refused(finished, *words):
         (["--head-dim", 300], ["head-dim", "300", "256"]),
         (["--position", "rotary", "--head-dim", 7], ["rotary", "7"]),
         (["--dataset", "nowhere.txt"], ["nowhere.txt"]),
-        (["--dataset", "english", "--seq-len", "8M"], ["english", "8388608", "4404412"]),
         (["--seq-len", "512M", "--heads", 64], ["GiB", "available"]),
         (["--config", "no.cfg"], ["no.cfg"]),
         (["--simd", "MMX"], ["MMX", "auto"]),
@@ -47,6 +46,13 @@ def refused(finished, *words):
 def test_bench_refuses(tmp_path, arguments, words):
     output = [] if "--output" in arguments else ["--output", tmp_path / "out.h5"]
     refused(run(2, "bench", *output, *arguments, timeout=60), *words)
+
+
+def test_bench_refuses_a_corpus_that_is_too_short(tmp_path):
+    (tmp_path / "short.txt").write_text("In the beginning")
+    arguments = ["--dataset", tmp_path / "short.txt", "--seq-len", 64, "--batch", 2]
+    refused(run(2, "bench", "--output", tmp_path / "out.h5", *arguments), "short.txt", "16 tokens", "128")
+    assert not (tmp_path / "out.h5").exists()
 
 
 @pytest.mark.parametrize("ranks", [None, 3])

@@ -65,17 +65,6 @@ double relative_half_width(const MedianInterval& interval, double median) {
   return std::max(interval.high - median, median - interval.low) / median;
 }
 
-double harmonic_mean(std::span<const double> rates) {
-  double sum = 0;
-  for (const double rate : rates) {
-    if (!(rate > 0))
-      throw std::invalid_argument(fmt::format("harmonic mean of {}: expected positive rates", rate));
-    sum += 1 / rate;
-  }
-  if (rates.empty()) throw std::invalid_argument("harmonic mean of 0 rates: expected at least 1");
-  return static_cast<double>(rates.size()) / sum;
-}
-
 double imbalance(std::span<const double> per_rank) {
   if (per_rank.empty()) throw std::invalid_argument("imbalance of 0 ranks: expected at least 1");
   const double sum = std::accumulate(per_rank.begin(), per_rank.end(), 0.0);

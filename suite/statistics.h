@@ -39,9 +39,6 @@ std::optional<MedianInterval> median_interval(std::span<const double> samples, d
 /// The larger distance from the median to an end of its interval, as a fraction of the median.
 double relative_half_width(const MedianInterval& interval, double median);
 
-/// The harmonic mean, for rates of equal work. Throws std::invalid_argument unless all are positive.
-double harmonic_mean(std::span<const double> rates);
-
 /// max/mean over ranks, 1 when all are equal (also when all are 0). Throws without values.
 double imbalance(std::span<const double> per_rank);
 

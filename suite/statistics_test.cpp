@@ -116,13 +116,6 @@ TEST(MedianInterval, TakesOrderStatistics) {
   EXPECT_FALSE(median_interval(std::span(samples).first(5), 0.95));
 }
 
-TEST(HarmonicMean, IsTheRateOfTheWhole) {
-  // 60 km at 30 km/h and 60 km at 60 km/h: 120 km in 3 h.
-  EXPECT_DOUBLE_EQ(harmonic_mean(std::array{30.0, 60.0}), 40.0);
-  EXPECT_THROW(harmonic_mean(std::array{1.0, 0.0}), std::invalid_argument);
-  EXPECT_THROW(harmonic_mean({}), std::invalid_argument);
-}
-
 TEST(Imbalance, IsMaximumOverMean) {
   EXPECT_DOUBLE_EQ(imbalance(std::array{1.0, 1.0, 4.0}), 2.0);
   EXPECT_DOUBLE_EQ(imbalance(std::array{3.0}), 1.0);

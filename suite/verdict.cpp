@@ -1,7 +1,6 @@
 #include "suite/verdict.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 namespace longseq {
 
@@ -13,11 +12,6 @@ std::string axes(const Verdict& verdict) {
   const auto axis = [](bool ok, const char* name) { return fmt::format("{}{}", ok ? "" : "NOT ", name); };
   return fmt::format("{} {} {}", axis(verdict.valid, "VALID"), axis(verdict.converged, "CONVERGED"),
                      axis(verdict.clean, "CLEAN"));
-}
-
-std::string describe(const Verdict& verdict) {
-  if (verdict.reasons.empty()) return axes(verdict);
-  return fmt::format("{}: {}", axes(verdict), fmt::join(verdict.reasons, "; "));
 }
 
 }  // namespace longseq

@@ -19,7 +19,4 @@ bool holds(const Verdict& verdict);
 /// "VALID CONVERGED CLEAN", a failed axis with NOT before it.
 std::string axes(const Verdict& verdict);
 
-/// The axes, and the reasons after a colon.
-std::string describe(const Verdict& verdict);
-
 }  // namespace longseq

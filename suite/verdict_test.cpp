@@ -13,10 +13,9 @@ TEST(Verdict, HoldsOnAllThreeAxesOnly) {
   EXPECT_FALSE(holds({true, true, false, {}}));
 }
 
-TEST(Verdict, IsPrintedWithItsReasons) {
-  EXPECT_EQ(describe({true, true, true, {}}), "VALID CONVERGED CLEAN");
-  EXPECT_EQ(describe({true, false, false, {"too slow", "too loud"}}),
-            "VALID NOT CONVERGED NOT CLEAN: too slow; too loud");
+TEST(Verdict, IsPrintedAxisByAxis) {
+  EXPECT_EQ(axes({true, true, true, {}}), "VALID CONVERGED CLEAN");
+  EXPECT_EQ(axes({true, false, false, {"too slow", "too loud"}}), "VALID NOT CONVERGED NOT CLEAN");
 }
 
 }  // namespace
