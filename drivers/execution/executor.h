@@ -86,6 +86,9 @@ class Executor {
   KeyBlock<T> key_block(const Tile& tile);
   QueryBlock<T> query_block(const Tile& tile);
   void find_answers();
+  void begin();
+  void run_step(std::size_t number, bool overlap, PassTimes& times);
+  void finish();
   void start(std::size_t step);
   void poll();
   void wait();
