@@ -9,17 +9,6 @@ namespace {
 
 constexpr std::int64_t kPiecesPerPoll = 16;  // less than a millisecond of computing
 
-/// Rows [begin, begin + tile.rows) of a (tokens, head_dim) matrix into lanes; lanes without a row become
-/// zero.
-template <class T>
-void transpose_in(const T* rows, std::int64_t stride, const QueryTile<T>& tile, T* lanes) {
-  for (std::int64_t d = 0; d < tile.head_dim; ++d) {
-    T* out = lanes + d * kTileRows;
-    for (std::int64_t t = 0; t < tile.rows; ++t) out[t] = rows[t * stride + d];
-    std::fill(out + tile.rows, out + kTileRows, T{0});
-  }
-}
-
 template <class T>
 void load_state(const AttentionState<T>& state, std::int64_t b, std::int64_t h, std::int64_t first,
                 QueryTile<T>& tile) {
@@ -34,7 +23,7 @@ void load_state(const AttentionState<T>& state, std::int64_t b, std::int64_t h, 
     std::fill_n(tile.outputs, tile.head_dim * kTileRows, T{0});
     return;
   }
-  transpose_in(state.o.row(b, h, first), state.o.token_stride, tile, tile.outputs);
+  rows_to_lanes(state.o.row(b, h, first), state.o.token_stride, tile.rows, tile.head_dim, tile.outputs);
   for (std::int64_t t = 0; t < tile.rows; ++t) {
     if (tile.sum[t] != T{0})
       continue;  // else the row has seen no key yet, and its outputs may be uninitialised
@@ -48,9 +37,8 @@ void store_state(const QueryTile<T>& tile, const AttentionState<T>& state, std::
   for (std::int64_t t = 0; t < tile.rows; ++t) {
     *state.maximum.row(b, h, first + t) = tile.maximum[t];
     *state.sum.row(b, h, first + t) = tile.sum[t];
-    T* out = state.o.row(b, h, first + t);
-    for (std::int64_t d = 0; d < tile.head_dim; ++d) out[d] = tile.outputs[d * kTileRows + t];
   }
+  lanes_to_rows(tile.outputs, tile.rows, tile.head_dim, state.o.row(b, h, first), state.o.token_stride);
 }
 
 /// What the tile's queries see of a key block: the hulls of their intervals, and the rows that all see.
@@ -150,7 +138,8 @@ void run_task(const Pattern& pattern, const DistanceBias<T>& bias, const QueryBl
     const std::int64_t first = task.rows.begin + i * kTileRows;
     QueryTile<T>& tile = scratch.tiles[i];
     tile.rows = std::min(kTileRows, task.rows.end - first);
-    transpose_in(block.q.row(task.batch, task.head, first), block.q.token_stride, tile, tile.queries);
+    rows_to_lanes(block.q.row(task.batch, task.head, first), block.q.token_stride, tile.rows, tile.head_dim,
+                  tile.queries);
     load_state(block.state, task.batch, task.head, first, tile);
   }
   for (const KeyBlock<T>& keys : block.keys)

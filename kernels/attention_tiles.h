@@ -51,6 +51,18 @@ struct TileBias {
   Index<T> key_stride = 1;
 };
 
+/// lanes[d·kTileRows + t] = rows[t·stride + d] for t < count, d < head_dim; lanes from count on become zero.
+void rows_to_lanes(const float* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                   float* lanes);
+void rows_to_lanes(const double* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                   double* lanes);
+
+/// rows[t·stride + d] = lanes[d·kTileRows + t] for t < count, d < head_dim.
+void lanes_to_rows(const float* lanes, std::int64_t count, std::int64_t head_dim, float* rows,
+                   std::int64_t stride);
+void lanes_to_rows(const double* lanes, std::int64_t count, std::int64_t head_dim, double* rows,
+                   std::int64_t stride);
+
 /// Takes key rows into the tile's state. `scores` is scratch, [kTileKeys][kTileRows].
 void attend_tile(const QueryTile<float>& tile, const KeyRows<float>& keys, const TileBias<float>& bias,
                  float* scores);

@@ -38,6 +38,7 @@ struct Run {
   /// The number of this run's positions that lie before `position`, in [0, count].
   constexpr std::int64_t rows_before(std::int64_t position) const {
     if (position <= start) return 0;
+    if (stride == 1) return std::min(count, position - start);  // the usual case, without a division
     return std::min(count, (position - start + stride - 1) / stride);
   }
 
