@@ -1,0 +1,91 @@
+// The judge is judged: right outputs pass, one wrong number anywhere is seen, on any number of ranks.
+#include "suite/verify.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "datasets/synthetic.h"
+#include "kernels/attention_reference.h"
+
+namespace longseq {
+namespace {
+
+constexpr std::int64_t kTokens = 61;
+const Shape kQueries{1, 4, kTokens, 8};
+const Shape kKeys{1, 2, kTokens, 8};
+
+/// The whole problem on every rank; this rank's shard are its tokens [begin, end).
+struct Problem {
+  Pattern pattern{
+      .kind = PatternKind::global, .causal = true, .seq_len = kTokens, .window_left = 9, .global_tokens = 3};
+  Tensor<double> q{kQueries}, k{kKeys}, v{kKeys}, o{kQueries}, lse{{1, 4, kTokens, 1}};
+  Interval own;
+
+  Problem() {
+    const longseq::Run everything{0, 1, kTokens};
+    fill_normal(q.view(), everything, 1, TensorId::q);
+    fill_normal(k.view(), everything, 1, TensorId::k);
+    fill_normal(v.view(), everything, 1, TensorId::v);
+    const auto sees = [](std::int64_t i, std::int64_t j) { return j <= i && (j >= i - 9 || j < 3); };
+    attention_reference(sees, {}, q.view(), k.view(), v.view(), o.view(), lse.view());
+    int rank = 0, ranks = 1;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    own = {kTokens * rank / ranks, kTokens * (rank + 1) / ranks};
+  }
+
+  Errors judge() {
+    const auto part = [&](Tensor<double>& tensor) -> TensorView<const double> {
+      return tensor.view().tokens(own);
+    };
+    return recompute<double>(MPI_COMM_WORLD, pattern, {},
+                             {{{own.begin, 1, own.size()}}, part(q), part(k), part(v), part(o), part(lse)});
+  }
+};
+
+TEST(Verify, FindsARightOutputRight) {
+  const Errors errors = Problem().judge();
+  EXPECT_EQ(errors.rows, kTokens);  // a small problem is recomputed whole
+  EXPECT_LT(errors.output, 1e-14);
+  EXPECT_LT(errors.lse, 1e-14);
+  EXPECT_TRUE(errors.finite);
+  EXPECT_GT(errors.largest_score, 1.0);
+}
+
+TEST(Verify, SeesOneWrongOutputOnAnyRank) {
+  for (const std::int64_t token : {std::int64_t{0}, kTokens / 2, kTokens - 1}) {
+    Problem problem;
+    problem.o.view().row(0, 2, token)[3] += 1e-3;
+    EXPECT_GT(problem.judge().output, 1e-6) << token;
+  }
+}
+
+TEST(Verify, SeesOneWrongLse) {
+  Problem problem;
+  *problem.lse.view().row(0, 1, kTokens - 1) += 1e-3;
+  EXPECT_GT(problem.judge().lse, 1e-5);
+}
+
+TEST(Verify, SeesAnOutputThatIsNotFinite) {
+  Problem problem;
+  problem.o.view().row(0, 0, kTokens - 1)[0] = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_FALSE(problem.judge().finite);
+}
+
+TEST(Verify, SeesAnotherPattern) {
+  Problem problem;
+  problem.pattern.window_left = 8;
+  EXPECT_GT(problem.judge().output, 1e-3);
+}
+
+TEST(ErrorBound, StaysWithinMathsMdForOrdinaryScores) {
+  EXPECT_LT(error_bound(unit_roundoff<float>(), 256, 65536, 5), 3e-6);
+  EXPECT_GT(error_bound(unit_roundoff<float>(), 16, 64, 5), 1e-6);
+  EXPECT_NEAR(
+      error_bound(unit_roundoff<float>(), 64, 4096, 80) / error_bound(unit_roundoff<float>(), 64, 4096, 8),
+      10, 1e-9);
+}
+
+}  // namespace
+}  // namespace longseq
