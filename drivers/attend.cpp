@@ -176,7 +176,7 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
       with_weights ? c.batch * c.heads * tokens_in(shard) * c.seq_len * problem.element_bytes +
                          c.batch * c.kv_heads * c.seq_len * c.head_dim * 8
                    : 0;
-  expect_memory(comm, rank_bytes(problem, plan, c, threads) + weight_bytes);
+  expect_memory(comm, rank_bytes(problem, audit(problem, plan), c, threads) + weight_bytes);
 
   const std::int64_t rows = c.batch * c.heads * c.seq_len;
   TensorOutput output(comm, line.at("output"),

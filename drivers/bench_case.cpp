@@ -169,10 +169,11 @@ void expect_runnable(const Launch& launch, const Case& c) {
   if (c.dataset != "synthetic") on_all_ranks(launch.comm, [&] { expect_corpus(c, launch.data_dir); });
   const Problem problem = make_problem(c, launch.ranks);
   const RankPlan plan = planner(c.strategy).plan(problem, launch.rank);
-  std::int64_t pairs = audit(problem, plan).pairs;
+  const RankAudit planned = audit(problem, plan);
+  std::int64_t pairs = planned.pairs;
   MPI_Allreduce(MPI_IN_PLACE, &pairs, 1, MPI_INT64_T, MPI_SUM, launch.comm);
   expect_every_pair(problem, pairs);
-  expect_memory(launch.comm, rank_bytes(problem, plan, c, threads_for(c.threads, launch.placement)));
+  expect_memory(launch.comm, rank_bytes(problem, planned, c, threads_for(c.threads, launch.placement)));
 }
 
 CaseRecord run_case(const Launch& launch, const Case& c,

@@ -25,16 +25,6 @@ constexpr int kProjectionTimings = 5;
 constexpr std::int64_t kRowsPerTask = 64;
 constexpr std::int64_t kLearnedReach = 128;
 
-/// Calls visit(run, first local row) for each run of the shard.
-template <class Visit>
-void for_each_run(const Shard& shard, Visit visit) {
-  std::int64_t first = 0;
-  for (const Run& run : shard) {
-    visit(run, first);
-    first += run.count;
-  }
-}
-
 template <class T>
 void fill_synthetic(TensorView<T> view, const Shard& shard, std::uint64_t seed, TensorId id) {
   for_each_run(shard, [&](Run run, std::int64_t first) {

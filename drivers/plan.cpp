@@ -51,9 +51,10 @@ Planned plan_all(const Problem& problem, const Case& c, int ranks) {
     std::vector<Share> shares(static_cast<std::size_t>(end - begin));
     tbb::parallel_for(begin, end, [&](int rank) {
       const RankPlan plan = strategy.plan(problem, rank);
-      shares[static_cast<std::size_t>(rank - begin)] = {audit(problem, plan),
+      const RankAudit planned_rank = audit(problem, plan);
+      shares[static_cast<std::size_t>(rank - begin)] = {planned_rank,
                                                         static_cast<std::int64_t>(plan.steps.size()),
-                                                        rank_bytes(problem, plan, c, threads)};
+                                                        rank_bytes(problem, planned_rank, c, threads)};
     });
     for (const Share& share : shares) {
       planned.audit.add(share.audit, share.steps);

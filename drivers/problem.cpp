@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "datasets/documents.h"
-#include "drivers/sharding/audit.h"
 #include "drivers/sharding/planner.h"
 #include "kernels/attention.h"
 #include "results/agreement.h"
@@ -46,19 +45,17 @@ Problem make_problem(const Case& c, int ranks, std::vector<std::int64_t> starts)
   return problem;
 }
 
-std::int64_t rank_bytes(const Problem& problem, const RankPlan& plan, const Case& c, int threads) {
-  const RankAudit planned = audit(problem, plan);
+std::int64_t rank_bytes(const Problem& problem, const RankAudit& planned, const Case& c, int threads) {
   const std::int64_t scratch = c.dtype == "f64" ? attention_scratch_bytes<double>(c.head_dim)
                                                 : attention_scratch_bytes<float>(c.head_dim);
   const std::int64_t bias = c.position == "alibi" ? 2 * c.seq_len * c.heads * problem.element_bytes : 0;
   std::int64_t layer = 0;  // a corpus' tokens, their embedding, the tables and weights
   if (c.dataset != "synthetic") {
-    const std::int64_t rows = tokens_in(plan.buffers[kOwnQueries].positions);
     const std::int64_t width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
     constexpr std::int64_t kVocabulary = 256;  // of bytes; other corpora are of this order or less
-    layer =
-        rows * static_cast<std::int64_t>(sizeof(std::int32_t)) +
-        (rows * width + width * width + 2 * width * kv_width + kVocabulary * width) * problem.element_bytes;
+    layer = planned.rows * static_cast<std::int64_t>(sizeof(std::int32_t)) +
+            (planned.rows * width + width * width + 2 * width * kv_width + kVocabulary * width) *
+                problem.element_bytes;
   }
   return planned.tensor_bytes + planned.arena_bytes + threads * scratch + layer + bias;
 }

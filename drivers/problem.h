@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "drivers/sharding/audit.h"
 #include "drivers/sharding/plan.h"
 #include "suite/case.h"
 
@@ -23,7 +24,7 @@ Problem make_problem(const Case& c, int ranks, std::vector<std::int64_t> documen
 
 /// Bytes that this rank will hold for a case: tensors, buffers, scratch of its threads, and what the inputs
 /// are made from.
-std::int64_t rank_bytes(const Problem& problem, const RankPlan& plan, const Case& c, int threads);
+std::int64_t rank_bytes(const Problem& problem, const RankAudit& planned, const Case& c, int threads);
 
 /// Throws std::invalid_argument on all ranks, with both numbers, if the ranks of some node together want more
 /// memory than it has free. Collective.

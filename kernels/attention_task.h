@@ -31,7 +31,7 @@ struct Scratch {
         tile.visible_end[i] = reinterpret_cast<Index<T>*>(take(kTileRows));
       }
       tile.head_dim = head_dim;
-      tile.score_scale = static_cast<T>(1.44269504088896340736 / std::sqrt(static_cast<double>(head_dim)));
+      tile.score_scale = static_cast<T>(kLog2E / std::sqrt(static_cast<double>(head_dim)));
     }
     scores = next;
   }

@@ -25,6 +25,7 @@ HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
 using longseq::detail::Index;
 using longseq::detail::KeyRows;
+using longseq::detail::kLog2E;
 using longseq::detail::kRowsAtOnce;
 using longseq::detail::kTileKeys;
 using longseq::detail::kTileRows;
@@ -98,7 +99,7 @@ HWY_INLINE Vec<T> distance_bias(const TileBias<T>& bias, std::int64_t lane, std:
                           hn::Set(di, static_cast<Index<T>>(key * bias.key_stride)));
   distance = hn::Min(hn::Max(distance, hn::Neg(reach)), reach);
   const Vec<T> value = hn::GatherIndex(d, bias.values, hn::Add(distance, reach));
-  return hn::Mul(value, hn::Set(d, static_cast<T>(1.44269504088896340736)));
+  return hn::Mul(value, hn::Set(d, static_cast<T>(kLog2E)));
 }
 
 /// Scores of kRows keys from `key` on; raises block_maximum. Scores are q·k, or with a bias the finished
@@ -227,7 +228,7 @@ HWY_NOINLINE void soften(const QueryTile<T>& tile, std::int64_t count, T scale, 
 /// recomputed in f64: a score of 1000 in f32 is off by 6e-5, and its weight by as much. Rare, so plain.
 HWY_NOINLINE void refine(const QueryTile<float>& tile, const KeyRows<float>& keys,
                          const TileBias<float>& bias, float* HWY_RESTRICT scores) {
-  const double exact_scale = 1.44269504088896340736 / std::sqrt(static_cast<double>(tile.head_dim));
+  const double exact_scale = kLog2E / std::sqrt(static_cast<double>(tile.head_dim));
   const float scale = bias.values == nullptr ? tile.score_scale : 1.0f;
   for (std::int64_t key = keys.begin; key < keys.end; ++key) {
     float* row = scores + (key - keys.begin) * kTileRows;
@@ -245,7 +246,7 @@ HWY_NOINLINE void refine(const QueryTile<float>& tile, const KeyRows<float>& key
       if (bias.values != nullptr) {
         const std::int64_t distance = std::clamp<std::int64_t>(
             bias.query_position[lane] - key * bias.key_stride, -bias.reach, bias.reach);
-        exponent += 1.44269504088896340736 * static_cast<double>(bias.values[bias.reach + distance]);
+        exponent += kLog2E * static_cast<double>(bias.values[bias.reach + distance]);
       }
       row[lane] = static_cast<float>(exponent);
     }

@@ -7,8 +7,9 @@
 
 namespace longseq::detail {
 
-inline constexpr std::int64_t kTileRows = 64;   // queries of a tile: the lanes of its vectors
-inline constexpr std::int64_t kTileKeys = 96;   // keys between two updates of the running maximum
+inline constexpr double kLog2E = 1.44269504088896340736;  // exponents are kept to the base 2
+inline constexpr std::int64_t kTileRows = 64;             // queries of a tile: the lanes of its vectors
+inline constexpr std::int64_t kTileKeys = 96;             // keys between two updates of the running maximum
 inline constexpr std::int64_t kRowsAtOnce = 6;  // keys (scores) or dimensions (values) held in registers
 
 template <class T>

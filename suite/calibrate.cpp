@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <functional>
 #include <numeric>
 #include <thread>
@@ -20,10 +19,6 @@ constexpr double kTriadSeconds = 0.3;
 constexpr std::int64_t kLeastTriadBytes = 192 << 20;  // of the rank's three arrays
 constexpr int kTag = 17;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 /// The sum over the team's threads of what each measures, all starting together. A thread that TBB never sent
 /// counts nothing, one that was sent twice counts once.
 double sum_over_threads(MPI_Comm comm, ThreadTeam& team, const std::function<double()>& one) {
@@ -34,9 +29,9 @@ double sum_over_threads(MPI_Comm comm, ThreadTeam& team, const std::function<dou
     tbb::parallel_for(
         0, team.threads(),
         [&](int) {
-          const double patience = now() + 0.1;
+          const double patience = steady_seconds() + 0.1;
           --waiting;
-          while (waiting > 0 && now() < patience) std::this_thread::yield();
+          while (waiting > 0 && steady_seconds() < patience) std::this_thread::yield();
           rates[static_cast<std::size_t>(tbb::this_task_arena::current_thread_index())] = one();
         },
         tbb::simple_partitioner());
@@ -59,9 +54,9 @@ double median_of(int trips, const std::function<void()>& exchange) {
   exchange();
   std::vector<double> seconds;
   for (int trip = 0; trip < trips; ++trip) {
-    const double start = now();
+    const double start = steady_seconds();
     exchange();
-    seconds.push_back(now() - start);
+    seconds.push_back(steady_seconds() - start);
   }
   std::nth_element(seconds.begin(), seconds.begin() + trips / 2, seconds.end());
   return seconds[static_cast<std::size_t>(trips / 2)];

@@ -7,17 +7,13 @@
 namespace longseq {
 namespace {
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 Repetition repeat(MPI_Comm comm, double offset, bool warmup, const std::function<PhaseTimes()>& pass) {
   Repetition repetition;
   repetition.warmup = warmup;
   MPI_Barrier(comm);
-  const double start = now();
+  const double start = steady_seconds();
   repetition.phases = pass();
-  const double end = now();
+  const double end = steady_seconds();
   const double local[2] = {end - start, -(start + offset)};
   double most[2];
   MPI_Allreduce(local, most, 2, MPI_DOUBLE, MPI_MAX, comm);
@@ -48,6 +44,10 @@ std::vector<double> Measurement::figures() const {
   return seconds;
 }
 
+double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 double clock_offset(MPI_Comm comm) {
   constexpr int kTrips = 10;
   int rank = 0, ranks = 1;
@@ -61,14 +61,14 @@ double clock_offset(MPI_Comm comm) {
       double time = 0;
       if (rank == 0) {
         MPI_Recv(&time, 1, MPI_DOUBLE, other, 0, comm, MPI_STATUS_IGNORE);
-        time = now();
+        time = steady_seconds();
         MPI_Send(&time, 1, MPI_DOUBLE, other, 0, comm);
         continue;
       }
-      const double sent = now();
+      const double sent = steady_seconds();
       MPI_Send(&time, 1, MPI_DOUBLE, 0, 0, comm);
       MPI_Recv(&time, 1, MPI_DOUBLE, 0, 0, comm, MPI_STATUS_IGNORE);
-      const double received = now();
+      const double received = steady_seconds();
       if (received - sent < shortest) {
         shortest = received - sent;
         offset = time - (sent + received) / 2;
@@ -84,10 +84,10 @@ Measurement measure(MPI_Comm comm, std::span<const StoppingRule> rules, int warm
   const double offset = clock_offset(comm);
   Measurement measurement;
   for (int i = 0; i < warmups; ++i) measurement.repetitions.push_back(repeat(comm, offset, true, pass));
-  const double begin = now();
+  const double begin = steady_seconds();
   do {
     measurement.repetitions.push_back(repeat(comm, offset, false, pass));
-    measurement.elapsed = now() - begin;
+    measurement.elapsed = steady_seconds() - begin;
     measurement.decision = decide_together(comm, rules, measurement);
     if (seen) seen(measurement);
   } while (!measurement.decision.stop);

@@ -41,6 +41,9 @@ struct Measurement {
   std::vector<double> figures() const;
 };
 
+/// This rank's steady clock, in seconds.
+double steady_seconds();
+
 /// Seconds to add to this rank's steady clock to read rank 0's, by the round trip of least time. Collective.
 double clock_offset(MPI_Comm comm);
 

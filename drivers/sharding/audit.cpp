@@ -63,6 +63,7 @@ RankAudit audit(const Problem& problem, const RankPlan& plan) {
       }
     }
   }
+  result.rows = rows;
   result.pairs = pairs(problem, plan);
   const std::int64_t state_bytes =
       3 * problem.batch * problem.heads * problem.accumulator_bytes;  // maximum, sum, lse
@@ -92,7 +93,6 @@ void PlanAudit::add(const RankAudit& rank, std::int64_t rank_steps) {
   bytes_sent += sent;
   most_bytes_sent = std::max(most_bytes_sent, sent);
   messages_sent += rank.messages_sent();
-  most_memory_bytes = std::max(most_memory_bytes, rank.tensor_bytes + rank.arena_bytes);
   total_memory_bytes += rank.tensor_bytes + rank.arena_bytes;
   steps = std::max(steps, rank_steps);
 }

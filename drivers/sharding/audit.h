@@ -14,6 +14,7 @@ namespace longseq {
 struct RankAudit {
   std::vector<std::int64_t> bytes_to;     // [peer] payload bytes sent
   std::vector<std::int64_t> messages_to;  // [peer]
+  std::int64_t rows = 0;                  // of this rank's shard
   std::int64_t pairs = 0;                 // visible (query, key) pairs computed, per batch entry and head
   std::int64_t tensor_bytes = 0;          // q, k, v, o, lse and the streaming state
   std::int64_t arena_bytes = 0;           // buffers for what is received
@@ -35,7 +36,6 @@ struct PlanAudit {
   std::int64_t bytes_sent = 0;
   std::int64_t most_bytes_sent = 0;
   std::int64_t messages_sent = 0;
-  std::int64_t most_memory_bytes = 0;
   std::int64_t total_memory_bytes = 0;
   std::int64_t steps = 0;
 

@@ -1,9 +1,8 @@
 #include "drivers/sharding/layout.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <stdexcept>
+
+#include "drivers/sharding/row_named.h"
 
 namespace longseq {
 namespace {
@@ -25,12 +24,7 @@ void append(Shard& shard, std::int64_t begin, std::int64_t end) {
 }  // namespace
 
 LayoutKind layout_kind(std::string_view name) {
-  std::string names;
-  for (const LayoutRow& row : kLayouts) {
-    if (row.name == name) return row.kind;
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", row.name);
-  }
-  throw std::invalid_argument(fmt::format("layout is '{}'; expected one of {}", name, names));
+  return row_named(kLayouts, "layout", name).kind;
 }
 
 Shard Layout::shard(int rank) const {
@@ -97,26 +91,22 @@ std::int64_t count_rows(const Rows& rows) {
 
 Rows rows_within(const Shard& shard, const Rows& positions) {
   Rows rows;
-  std::int64_t first = 0;
-  for (const Run& run : shard) {
+  for_each_run(shard, [&](const Run& run, std::int64_t first) {
     for (const Interval& interval : positions) {
       const Interval inside = run.rows_in(interval);
       rows.push_back({first + inside.begin, first + inside.end});
     }
-    first += run.count;
-  }
+  });
   return joined(std::move(rows));
 }
 
 Shard select(const Shard& shard, const Rows& rows) {
   Shard selected;
   for (const Interval& interval : rows) {
-    std::int64_t first = 0;
-    for (const Run& run : shard) {
+    for_each_run(shard, [&](const Run& run, std::int64_t first) {
       const Interval inside = intersect({interval.begin - first, interval.end - first}, {0, run.count});
       if (!inside.empty()) selected.push_back(run.slice(inside));
-      first += run.count;
-    }
+    });
   }
   return selected;
 }

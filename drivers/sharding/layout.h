@@ -47,6 +47,16 @@ struct Layout {
   Shard span(int begin, int end) const;
 };
 
+/// Calls visit(run, first) for each run of the shard; `first` is the local row of the run's first position.
+template <class Visit>
+void for_each_run(const Shard& shard, const Visit& visit) {
+  std::int64_t first = 0;
+  for (const Run& run : shard) {
+    visit(run, first);
+    first += run.count;
+  }
+}
+
 std::int64_t tokens_in(const Shard& shard);
 
 /// Sorts intervals of rows, and joins those that touch or overlap.

@@ -41,15 +41,13 @@ std::vector<Lifetime> lifetimes(const RankPlan& plan) {
 
 /// Calls visit(run, rows of the buffer) for each run that has rows in `within`.
 template <class Visit>
-void for_each_run(const Shard& shard, const Rows& within, Visit visit) {
-  std::int64_t first = 0;
-  for (const Run& run : shard) {
+void for_each_run_within(const Shard& shard, const Rows& within, const Visit& visit) {
+  for_each_run(shard, [&](const Run& run, std::int64_t first) {
     for (const Interval& interval : within) {
       const Interval rows = intersect(interval, {first, first + run.count});
       if (!rows.empty()) visit(run.slice({rows.begin - first, rows.end - first}), rows);
     }
-    first += run.count;
-  }
+  });
 }
 
 /// The lowest offset at which `size` bytes lie clear of all placed buffers.
@@ -107,9 +105,9 @@ void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const
   const Buffer& queries = plan.buffers[static_cast<std::size_t>(buffers.queries)];
   const Buffer& keys = plan.buffers[static_cast<std::size_t>(buffers.keys)];
   const Rows every_key = all_rows(keys);
-  for_each_run(queries.positions, query_rows, [&](Run query_run, Interval rows) {
+  for_each_run_within(queries.positions, query_rows, [&](Run query_run, Interval rows) {
     const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
-    for_each_run(keys.positions, every_key, [&](Run key_run, Interval key_rows) {
+    for_each_run_within(keys.positions, every_key, [&](Run key_run, Interval key_rows) {
       if (key_run.rows_in(seen.first).empty() && key_run.rows_in(seen.second).empty()) return;
       Tile tile = buffers;
       tile.query_rows = rows;
