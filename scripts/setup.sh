@@ -31,6 +31,7 @@ done
 # need | how its presence is shown | Debian package(s) | Spack and conda-forge name
 #   command X    X is on the PATH
 #   library P H  pkg-config knows P, or the compiler finds the header H (a module may set only search paths)
+#   module P     pkg-config knows P: CMake asks nobody else (another BLAS's cblas.h would not do)
 #   data X       a Debian package with data; other systems do without (datasets can come from a path or a URL)
 needs='
 C++20 compiler|command c++|g++|gcc
@@ -46,9 +47,9 @@ HDF5 tools|comfort h5dump|hdf5-tools|hdf5
 Google Benchmark|library benchmark benchmark/benchmark.h|libbenchmark-dev|benchmark
 Boost.Program_options|library boost-none boost/program_options.hpp|libboost-program-options-dev|boost
 Boost.Math|library boost-none boost/math/distributions/binomial.hpp|libboost-dev|boost
-Google Highway|library libhwy hwy/highway.h|libhwy-dev|highway
-CBLAS (OpenBLAS)|library openblas cblas.h|libopenblas-serial-dev|openblas
-hwloc|library hwloc hwloc.h|libhwloc-dev|hwloc
+Google Highway|module libhwy|libhwy-dev|highway
+CBLAS (OpenBLAS)|module openblas|libopenblas-serial-dev|openblas
+hwloc|module hwloc|libhwloc-dev|hwloc
 fmt|library fmt fmt/format.h|libfmt-dev|fmt
 GoogleTest|library gtest gtest/gtest.h|libgtest-dev|googletest
 zlib|library zlib zlib.h|zlib1g-dev|zlib
@@ -75,6 +76,7 @@ is_present() {
   case $1 in
     command) has_command "$2" ;;
     library) { has_command pkg-config && pkg-config --exists "$2"; } || has_header "$3" ;;
+    module) has_command pkg-config && pkg-config --exists "$2" ;;
     comfort) has_command "$2" || ! is_debian ;;
     data) ! is_debian || [[ $(dpkg-query -W -f '${db:Status-Status}' "$2" 2>/dev/null) == installed ]] ;;
   esac
