@@ -1,21 +1,23 @@
 // Forward attention on one node, for every pattern, by one engine over tiles.
 //
-//   s_ij = c · q_i·k_j + bias(i − j),  o_i = Σ_j softmax_j(s_ij) v_j,  lse_i = log Σ_j exp(s_ij),  c =
-//   1/√head_dim
+//   s_ij = c · q_i·k_j + b_h(i − j) + c · p_i·r_h(i − j),  o_i = Σ_j softmax_j(s_ij) v_j,  lse_i = log Σ_j
+//   exp(s_ij), c = 1/√head_dim
 //
-// over the visible keys j (maths.md, section 1). Keys come block by block: the state of the streaming softmax
-// (Milakov & Gimelshein 2018; Dao et al. 2022, algorithm 1) lies between calls in the caller's memory, so
-// that a step of a ring is one call. A call needs its inputs, its state and a scratch per thread that fits
-// the second-level cache; there is no buffer of seq_len² anywhere. Results are the same, bit for bit, for any
-// number of threads.
+// over the visible keys j (maths.md, sections 1 and 5; b and r are position terms, absent unless asked for).
+// Keys come block by block: the state of the streaming softmax (Milakov & Gimelshein 2018; Dao et al. 2022,
+// algorithm 1) lies between calls in the caller's memory, so that a step of a ring is one call. A call needs
+// its inputs, its state and a scratch per thread that fits the second-level cache; there is no buffer of
+// seq_len² anywhere. Results are the same, bit for bit, for any number of threads.
+//
+// T is the type that tensors are stored in: float, double, or BFloat16, which is computed in float.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <string_view>
 #include <vector>
 
+#include "kernels/bfloat16.h"
 #include "kernels/pattern.h"
 #include "kernels/tensor.h"
 
@@ -23,10 +25,30 @@ namespace longseq {
 
 /// The bias of position terms that depend on the distance i − j alone (ALiBi, learned tables): one row of
 /// 2·reach + 1 values a head, distance −reach first; distances beyond reach take the end's value.
-template <class T>
+template <class A>
 struct DistanceBias {
-  const T* values = nullptr;  // (heads, 2·reach + 1); null: no bias
+  const A* values = nullptr;  // (heads, 2·reach + 1); null: no bias
   std::int64_t reach = 0;
+
+  std::int64_t row_size() const { return 2 * reach + 1; }
+};
+
+/// Transformer-XL's content–position term (Dai et al. 2019, section 3.3, terms b and d): a second product, of
+/// position queries p_i = q_i + v with r_h(i − j) = W_R R_{i−j}. `r` is (1, heads, distances, head_dim), its
+/// row n for the distance first_distance + n; distances beyond its ends take the end's row.
+template <class A>
+struct RelativeKeys {
+  TensorView<const A> r;
+  std::int64_t first_distance = 0;
+
+  bool present() const { return r.data != nullptr; }
+};
+
+/// What is added to the scores c · q_i·k_j.
+template <class A>
+struct PositionTerms {
+  DistanceBias<A> bias{};
+  RelativeKeys<A> relative{};  // query blocks must then have position_q
 };
 
 /// One piece of keys and values with their positions. k, v: (batch, kv_heads, keys, head_dim).
@@ -38,12 +60,13 @@ struct KeyBlock {
 };
 
 /// The streaming softmax between calls, for each query row: o = Σ 2^(s·log2 e − maximum)·v, not yet divided
-/// by sum = Σ 2^(s·log2 e − maximum). o: (batch, heads, queries, head_dim); maximum, sum: head_dim = 1.
-template <class T>
+/// by sum = Σ 2^(s·log2 e − maximum), where `maximum` is the largest s·log2 e so far or lags it a little. o:
+/// (batch, heads, queries, head_dim); maximum, sum: head_dim = 1.
+template <class A>
 struct AttentionState {
-  TensorView<T> o;
-  TensorView<T> maximum;
-  TensorView<T> sum;
+  TensorView<A> o;
+  TensorView<A> maximum;
+  TensorView<A> sum;
 
   AttentionState tokens(Interval rows) const {
     return {o.tokens(rows), maximum.tokens(rows), sum.tokens(rows)};
@@ -56,8 +79,19 @@ template <class T>
 struct QueryBlock {
   TensorView<const T> q;
   Run positions;
-  AttentionState<T> state;
+  AttentionState<Accumulator<T>> state;
   std::vector<KeyBlock<T>> keys;
+  TensorView<const T> position_q{};  // shaped as q; read only where there are relative keys
+};
+
+/// The tensors of a whole sequence: q (batch, heads, queries, head_dim); k, v (batch, kv_heads, keys,
+/// head_dim).
+template <class T>
+struct AttentionInputs {
+  TensorView<const T> q;
+  TensorView<const T> k;
+  TensorView<const T> v;
+  TensorView<const T> position_q{};
 };
 
 /// Called now and then by the thread that called the kernel: the place to progress messages.
@@ -66,27 +100,29 @@ using Poll = std::function<void()>;
 inline constexpr std::int64_t kMaxHeadDim = 256;
 
 /// State of a row that has seen no key yet. `state.o` may stay uninitialised.
-template <class T>
-void begin_attention(const AttentionState<T>& state);
+template <class A>
+void begin_attention(const AttentionState<A>& state);
 
 /// Takes the visible keys of every query block into its state; query blocks must not share rows. Runs in the
 /// caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim].
 template <class T>
-void attend(const Pattern& pattern, const DistanceBias<T>& bias, std::span<const QueryBlock<T>> blocks,
-            const Poll& poll = {});
+void attend(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
+            std::span<const QueryBlock<T>> blocks, const Poll& poll = {});
 
-/// Divides state.o by the sums, in place, and writes lse (batch, heads, queries, 1). A row that saw no key
-/// gets o = 0 and lse = −∞.
+/// Writes o, state.o divided by the sums (o may be state.o itself), and lse (batch, heads, queries, 1). A row
+/// that saw no key gets o = 0 and lse = −∞.
 template <class T>
-void finish_attention(const AttentionState<T>& state, TensorView<T> lse);
+void finish_attention(const AttentionState<Accumulator<T>>& state, TensorView<T> o,
+                      TensorView<Accumulator<T>> lse);
 
-/// All of the above in one call: o (batch, heads, queries, head_dim) and lse of queries over keys.
+/// All of the above in one call, which needs no state: o (batch, heads, queries, head_dim) and lse of queries
+/// 0..queries−1 over keys 0..keys−1.
 template <class T>
-void attention_forward(const Pattern& pattern, const DistanceBias<T>& bias, TensorView<const T> q,
-                       TensorView<const T> k, TensorView<const T> v, TensorView<T> o, TensorView<T> lse);
+void attention_forward(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
+                       const AttentionInputs<T>& inputs, TensorView<T> o, TensorView<Accumulator<T>> lse);
 
-/// Bytes of scratch that each thread of attend() takes.
+/// Bytes of scratch that each thread of attend() takes, at most.
 template <class T>
-std::int64_t attention_scratch_bytes(std::int64_t head_dim);
+std::int64_t attention_scratch_bytes(std::int64_t head_dim, bool relative = false);
 
 }  // namespace longseq

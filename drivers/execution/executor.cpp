@@ -99,8 +99,8 @@ void Executor<T>::finish_answers_of(const Step& step) {
   const auto finish = [&](int buffer) {
     Answer* answer = answers_[static_cast<std::size_t>(buffer)].get();
     if (answer == nullptr || answer->finished) return;
-    finish_attention(AttentionState<T>{partial_outputs(buffer), answer->maximum.view(), answer->sum.view()},
-                     partial_lse(buffer));
+    const AttentionState<T> state{partial_outputs(buffer), answer->maximum.view(), answer->sum.view()};
+    finish_attention<T>(state, state.o, partial_lse(buffer));
     answer->finished = true;
   };
   for (const Transfer& send : step.sends) finish(send.buffer);
@@ -137,7 +137,7 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
   {
     Stopwatch watch(times.compute);
     for (const Wave& wave : waves_[number])
-      attend<T>(problem_.pattern, bias_, wave.blocks, [this] { poll(); });
+      attend<T>(problem_.pattern, {bias_}, wave.blocks, [this] { poll(); });
   }
   if (overlap) {
     Stopwatch watch(times.waiting);
@@ -152,7 +152,7 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
 
 template <class T>
 void Executor<T>::finish() {
-  finish_attention(AttentionState<T>{tensors_.o, maximum_.view(), sum_.view()}, tensors_.lse);
+  finish_attention<T>(AttentionState<T>{tensors_.o, maximum_.view(), sum_.view()}, tensors_.o, tensors_.lse);
   for (const Delivery& delivery : plan_.deliveries) {
     std::int64_t first = 0;
     for (const Interval& rows : delivery.rows) {

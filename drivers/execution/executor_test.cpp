@@ -91,7 +91,7 @@ struct Whole {
       const VisibleKeys keys = p.pattern.visible_keys(i);
       return keys.first.contains(j) || keys.second.contains(j);
     };
-    const ScoreBias bias = [&](std::int64_t h, std::int64_t i, std::int64_t j) {
+    const ScoreBias bias = [&](std::int64_t, std::int64_t h, std::int64_t i, std::int64_t j) {
       return table[static_cast<std::size_t>(h * (2 * reach + 1) + reach + std::clamp(i - j, -reach, reach))];
     };
     attention_reference(sees, reach >= 0 ? bias : ScoreBias{}, q.view(), k.view(), v.view(), o.view(),

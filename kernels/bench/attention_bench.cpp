@@ -53,8 +53,9 @@ void forward(benchmark::State& state, Pattern pattern, std::int64_t head_dim, st
   std::chrono::duration<double> spent{0};
   for (auto _ : state) {
     const auto start = std::chrono::steady_clock::now();
-    arena.execute(
-        [&] { attention_forward<T>(pattern, {}, q.view(), k.view(), v.view(), o.view(), lse.view()); });
+    arena.execute([&] {
+      attention_forward<T>(pattern, {}, {q.view(), k.view(), v.view()}, o.view(), lse.view());
+    });
     spent += std::chrono::steady_clock::now() - start;
     benchmark::DoNotOptimize(o.data());
   }

@@ -1,4 +1,4 @@
-// 2^x for x <= 0, the form that a streaming softmax needs. Included once per instruction set.
+// 2^x, in the range that a streaming softmax needs. Included once per instruction set.
 #if defined(LONGSEQ_EXP2_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LONGSEQ_EXP2_INL_H_
 #undef LONGSEQ_EXP2_INL_H_
@@ -34,13 +34,16 @@ struct Exp2Terms<double> {
   static constexpr int kMantissaBits = 52;
 };
 
-/// 2^x, x <= 0 or −∞. Anything below the smallest normal number gives exactly 0.
+/// 2^x, x <= 100 or −∞. Anything below the smallest normal number gives exactly 0.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V exp2_nonpositive(D d, V x) {
+HWY_INLINE V exp2_weight(D d, V x) {
   using T = hn::TFromD<D>;
   using Terms = Exp2Terms<T>;
   const hn::RebindToSigned<D> di;
-  x = hn::Max(x, hn::Set(d, Terms::kLowest));
+  // A NaN stays one: x86's maximum gives its second operand then, others' may not.
+  const V lowest = hn::Set(d, Terms::kLowest);
+  x = HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR ? hn::Max(lowest, x)
+                                               : hn::IfThenElse(hn::Lt(x, lowest), lowest, x);
   const V shifted = hn::Add(x, hn::Set(d, Terms::kRound));  // low bits: the biased exponent
   const V r = hn::Sub(x, hn::Sub(shifted, hn::Set(d, Terms::kRound)));
   V p = hn::Set(d, Terms::kCoefficients[0]);

@@ -1,0 +1,89 @@
+// Backward attention on one node: the gradients of attention.h's forward pass, recomputed from lse (maths.md,
+// section 1; Dao et al. 2022, algorithm 4).
+//
+//   p_ij = exp(s_ij − lse_i),  dS_ij = p_ij · (do_i·v_j − delta_i),  delta_i = do_i·o_i,
+//   dq_i = c · Σ_j dS_ij k_j,  dk_j = c · Σ_i dS_ij q_i,  dv_j = Σ_i p_ij do_i,
+//   db_h(n) = Σ_{i−j = n} dS_ij,  dp_i = c · Σ_j dS_ij r_h(i − j),  dr_h(n) = c · Σ_{i−j = n} dS_ij p_i
+//
+// A call adds to gradients that lie in the caller's memory, so that a step of a ring is one call; it needs q,
+// k, v, do, and the lse and delta of the whole softmax. Sums are made in Accumulator<T>, in an order that
+// does not depend on the number of threads: results are the same, bit for bit, run after run.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "kernels/attention.h"
+
+namespace longseq {
+
+/// Query rows of a backward pass. q, d_o (the gradient of o), dq: (batch, heads, queries, head_dim); lse,
+/// delta: head_dim = 1. Rows of dq must not be shared between query blocks.
+template <class T>
+struct GradientQueries {
+  TensorView<const T> q;
+  TensorView<const T> d_o;
+  TensorView<const Accumulator<T>> lse;
+  TensorView<const Accumulator<T>> delta;
+  Run positions;
+  TensorView<Accumulator<T>> dq;
+  TensorView<const T> position_q{};           // shaped as q, with its gradient; used only where there are
+  TensorView<Accumulator<T>> d_position_q{};  // relative keys
+};
+
+/// Key rows of a backward pass and the query blocks, by their number, whose gradients they take part in. k,
+/// v, dk, dv: (batch, kv_heads, keys, head_dim). Rows of dk and dv must not be shared between key blocks.
+template <class T>
+struct GradientKeys {
+  TensorView<const T> k;
+  TensorView<const T> v;
+  Run positions;
+  TensorView<Accumulator<T>> dk;
+  TensorView<Accumulator<T>> dv;
+  std::vector<std::size_t> queries;
+};
+
+/// The gradients of position terms; null where they are not wanted. Summed over the batch.
+template <class A>
+struct TermGradients {
+  A* bias = nullptr;  // shaped as DistanceBias::values
+  TensorView<A> r{};  // shaped as RelativeKeys::r
+};
+
+/// delta_i = Σ_d do_id·o_id, (batch, heads, queries, 1), from o and d_o, (batch, heads, queries, head_dim).
+template <class T>
+void attention_delta(TensorView<const T> o, TensorView<const T> d_o, TensorView<Accumulator<T>> delta);
+
+/// Adds the gradients of every key block and of its query blocks to dq, dk, dv and `gradients`. Runs in the
+/// caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim].
+template <class T>
+void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
+                     std::span<const GradientQueries<T>> queries, std::span<const GradientKeys<T>> keys,
+                     const TermGradients<Accumulator<T>>& gradients = {}, const Poll& poll = {});
+
+/// The gradients of a whole sequence's attention, written: dq shaped as q; dk, dv as k. d_position_q as
+/// position_q.
+template <class A>
+struct InputGradients {
+  TensorView<A> dq;
+  TensorView<A> dk;
+  TensorView<A> dv;
+  TensorView<A> d_position_q{};
+};
+
+/// The gradients of attention_forward() in one call, from its inputs and results and from d_o. Beside them it
+/// holds delta, (batch, heads, queries, 1). `gradients` are added to.
+template <class T>
+void attention_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
+                        const AttentionInputs<T>& inputs, TensorView<const T> o,
+                        TensorView<const Accumulator<T>> lse, TensorView<const T> d_o,
+                        const InputGradients<Accumulator<T>>& out,
+                        const TermGradients<Accumulator<T>>& gradients = {});
+
+/// Bytes of scratch that each thread of attend_backward() takes, at most; with gradients of position terms,
+/// as many again as theirs for the heads of one key head.
+template <class T>
+std::int64_t attention_backward_scratch_bytes(std::int64_t head_dim);
+
+}  // namespace longseq

@@ -1,0 +1,273 @@
+// The backward engine against the f64 reference, and both against finite differences: random shapes,
+// patterns, position terms, layouts of rows, magnitudes and types, for each instruction set that this machine
+// has.
+#include "kernels/attention_backward.h"
+
+#include <gtest/gtest.h>
+#include <tbb/global_control.h>
+#include <tbb/task_arena.h>
+
+#include "kernels/random_attention.h"
+#include "kernels/simd.h"
+
+namespace longseq {
+namespace {
+
+class AttentionBackward : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { force_simd_target(GetParam()); }
+  void TearDown() override { force_simd_target("auto"); }
+};
+INSTANTIATE_TEST_SUITE_P(Targets, AttentionBackward, testing::ValuesIn(simd_targets()),
+                         [](const auto& target) { return target.param; });
+
+/// All that a backward pass gives.
+template <class A>
+struct Gradients {
+  Tensor<A> dq, dk, dv, d_position_q, d_table, d_r;
+
+  template <class T>
+  explicit Gradients(const RandomAttention<T>& data)
+      : dq(data.dq.shape()),
+        dk(data.dk.shape()),
+        dv(data.dv.shape()),
+        d_position_q(data.d_position_q.shape()),
+        d_table(data.d_table.shape()),
+        d_r(data.d_r.shape()) {
+    for (Tensor<A>* tensor : {&dq, &dk, &dv, &d_position_q, &d_table, &d_r})
+      std::fill_n(tensor->data(), tensor->shape().elements(), A{0});
+  }
+  InputGradients<A> inputs() { return {dq.view(), dk.view(), dv.view(), d_position_q.view()}; }
+  TermGradients<A> terms(const Problem& problem) {
+    return {problem.bias_reach >= 0 ? d_table.data() : nullptr,
+            problem.distances > 0 ? d_r.view() : TensorView<A>{}};
+  }
+  std::vector<A> all() const {
+    std::vector<A> values;
+    for (const Tensor<A>* tensor : {&dq, &dk, &dv, &d_position_q, &d_table, &d_r})
+      values.insert(values.end(), tensor->data(), tensor->data() + tensor->shape().elements());
+    return values;
+  }
+};
+
+/// dS is a difference of products of v and do, and loses what they cancel; where one key carries a row, all
+/// of it. So errors are held against the size of what is cancelled: gradients of a random problem with
+/// `magnitude` 1 are about 1, with a larger one they can be as small as rounding.
+template <class T>
+void expect_right(const RandomAttention<T>& data, const Gradients<Accumulator<T>>& got, const char* what,
+                  int trial) {
+  using A = Accumulator<T>;
+  const auto error = [](const Tensor<A>& own, const Tensor<double>& exact, double scale) {
+    double difference = 0, norm = 0;
+    for (std::int64_t i = 0; i < own.shape().elements(); ++i) {
+      difference += std::pow(static_cast<double>(own.data()[i]) - exact.data()[i], 2);
+      norm += std::pow(exact.data()[i], 2);
+    }
+    return std::sqrt(difference / (norm + scale * scale * static_cast<double>(own.shape().elements())));
+  };
+  const double bound = 3 * data.rounding();
+  const double magnitude = data.problem.magnitude;
+  EXPECT_LT(error(got.dq, data.dq, magnitude), bound) << what << " dq, trial " << trial;
+  EXPECT_LT(error(got.dk, data.dk, magnitude), bound) << what << " dk, trial " << trial;
+  EXPECT_LT(error(got.dv, data.dv, 1e-3), bound) << what << " dv, trial " << trial;
+  if (data.problem.bias_reach >= 0) {
+    EXPECT_LT(error(got.d_table, data.d_table, 1.0), bound) << what << " table, trial " << trial;
+  }
+  if (data.problem.distances == 0) return;
+  EXPECT_LT(error(got.d_position_q, data.d_position_q, 1.0), bound) << what << " position q, trial " << trial;
+  EXPECT_LT(error(got.d_r, data.d_r, magnitude), bound) << what << " r, trial " << trial;
+}
+
+/// o and lse as the forward pass gives them.
+template <class T>
+struct Forward {
+  Tensor<T> o;
+  Tensor<Accumulator<T>> lse;
+  explicit Forward(const RandomAttention<T>& data) : o(data.o.shape()), lse(data.lse.shape()) {
+    attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view());
+  }
+};
+
+template <class T>
+Gradients<Accumulator<T>> backward(const RandomAttention<T>& data, const Forward<T>& forward) {
+  Gradients<Accumulator<T>> got(data);
+  attention_backward<T>(data.problem.pattern, data.terms(), data.inputs(), std::as_const(forward.o).view(),
+                        std::as_const(forward.lse).view(), data.d_o.view(), got.inputs(),
+                        got.terms(data.problem));
+  return got;
+}
+
+/// delta from the reference's o: the forward pass's would bring its own rounding to bf16 along.
+template <class T>
+Tensor<Accumulator<T>> exact_delta(const RandomAttention<T>& data) {
+  Tensor<double> exact(data.lse.shape());
+  attention_delta<double>(data.o.view(), data.d_o.exact.view(), exact.view());
+  Tensor<Accumulator<T>> delta(data.lse.shape());
+  std::transform(exact.data(), exact.data() + exact.shape().elements(), delta.data(),
+                 [](double value) { return static_cast<Accumulator<T>>(value); });
+  return delta;
+}
+
+template <class T>
+void expect_one_call_is_right(int trials) {
+  Random random(20261124);
+  for (int trial = 0; trial < trials; ++trial) {
+    RandomAttention<T> data(random_problem(random, 300), random);
+    data.differentiate();
+    const Forward<T> forward(data);
+    const Tensor<Accumulator<T>> delta = exact_delta(data);
+    Gradients<Accumulator<T>> got(data);
+    const longseq::Run tokens{0, 1, data.problem.pattern.seq_len};
+    const GradientQueries<T> queries{
+        data.q.view(), data.d_o.view(), forward.lse.view(),     delta.view(),
+        tokens,        got.dq.view(),   data.position_q.view(), got.d_position_q.view()};
+    const GradientKeys<T> keys{data.k.view(), data.v.view(), tokens, got.dk.view(), got.dv.view(), {0}};
+    attend_backward<T>(data.problem.pattern, data.terms(), std::span(&queries, 1), std::span(&keys, 1),
+                       got.terms(data.problem));
+    expect_right(data, got, "one call", trial);
+  }
+}
+TEST_P(AttentionBackward, OfAnyPatternAndShapeMatchesTheReferenceInF32) {
+  expect_one_call_is_right<float>(100);
+}
+TEST_P(AttentionBackward, OfAnyPatternAndShapeMatchesTheReferenceInF64) {
+  expect_one_call_is_right<double>(50);
+}
+TEST_P(AttentionBackward, OfAnyPatternAndShapeMatchesTheReferenceInBf16) {
+  expect_one_call_is_right<BFloat16>(50);
+}
+
+/// Keys and queries in stripes, each pair of stripes in a call of its own, as the steps of a ring.
+TEST_P(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
+  Random random(8);
+  for (int trial = 0; trial < 50; ++trial) {
+    RandomAttention<float> data(random_problem(random, 300), random);
+    data.differentiate();
+    const Forward<float> forward(data);
+    const Tensor<float> delta = exact_delta(data);
+    const std::int64_t s = data.problem.pattern.seq_len;
+    const std::int64_t stripes = std::min<std::int64_t>(s, random.upto(1, 5));
+    Gradients<float> got(data);
+    std::vector<GradientQueries<float>> queries;
+    for (std::int64_t r = 0; r < stripes; ++r) {
+      const auto own = [&](auto view) { return stripe(view, r, stripes); };
+      queries.push_back({own(data.q.view()), own(data.d_o.view()), own(forward.lse.view()), own(delta.view()),
+                         stripe_positions(s, r, stripes), own(got.dq.view()), own(data.position_q.view()),
+                         own(got.d_position_q.view())});
+    }
+    const bool pairwise = random.upto(0, 1) == 1;
+    for (std::int64_t step = 0; step < (pairwise ? stripes : 1); ++step) {
+      std::vector<GradientKeys<float>> keys;
+      for (std::int64_t r = 0; r < stripes; ++r) {
+        std::vector<std::size_t> seeing;
+        for (std::int64_t other = 0; other < stripes; ++other) {
+          if (!pairwise || other == (r + step) % stripes) seeing.push_back(static_cast<std::size_t>(other));
+        }
+        keys.push_back({stripe(data.k.view(), r, stripes), stripe(data.v.view(), r, stripes),
+                        stripe_positions(s, r, stripes), stripe(got.dk.view(), r, stripes),
+                        stripe(got.dv.view(), r, stripes), seeing});
+      }
+      attend_backward<float>(data.problem.pattern, data.terms(), queries, keys, got.terms(data.problem));
+    }
+    expect_right(data, got, pairwise ? "pairs" : "stripes", trial);
+  }
+}
+
+TEST_P(AttentionBackward, IsTheSameBitForBitForAnyNumberOfThreads) {
+  Random random(9);
+  for (const std::int64_t heads : {1, 4}) {
+    Problem problem{.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = 1100},
+                    .queries = {2, heads, 1100, 16},
+                    .keys = {2, 1, 1100, 16},
+                    .bias_reach = 300};
+    if (heads == 1) {
+      problem.distances = 800;
+      problem.first_distance = 0;
+    }
+    const RandomAttention<float> data(problem, random);
+    const Forward<float> forward(data);
+    std::vector<float> first;
+    for (const int threads : {1, 2, 3, 8}) {
+      tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
+                                static_cast<std::size_t>(threads));
+      std::vector<float> now;
+      tbb::task_arena(threads).execute([&] { now = backward(data, forward).all(); });
+      if (first.empty()) first = now;
+      EXPECT_EQ(first, now) << threads;
+    }
+  }
+}
+
+/// Σ do·o, whose gradients all of them are.
+double loss(const RandomAttention<double>& data) {
+  const Forward<double> forward(data);
+  double sum = 0;
+  for (std::int64_t i = 0; i < forward.o.shape().elements(); ++i)
+    sum += forward.o.data()[i] * data.d_o.own.data()[i];
+  return sum;
+}
+
+TEST_P(AttentionBackward, IsTheSlopeOfTheForwardPass) {
+  Random random(10);
+  for (int trial = 0; trial < 25; ++trial) {
+    Problem problem = random_problem(random, 120);
+    problem.magnitude = 1;
+    RandomAttention<double> data(problem, random);
+    const Gradients<double> got = backward(data, Forward<double>(data));
+    const auto check = [&](Tensor<double>& input, const Tensor<double>& gradient, const char* name) {
+      for (int sample = 0; sample < 4 && input.shape().elements() > 0; ++sample) {
+        const std::int64_t at = random.upto(0, input.shape().elements() - 1);
+        constexpr double kStep = 1e-5;
+        const double before = input.data()[at];
+        input.data()[at] = before + kStep;
+        const double above = loss(data);
+        input.data()[at] = before - kStep;
+        const double below = loss(data);
+        input.data()[at] = before;
+        EXPECT_NEAR(gradient.data()[at], (above - below) / (2 * kStep), 1e-7) << name << ", trial " << trial;
+      }
+    };
+    check(data.q.own, got.dq, "dq");
+    check(data.k.own, got.dk, "dk");
+    check(data.v.own, got.dv, "dv");
+    if (problem.bias_reach >= 0) check(data.table.own, got.d_table, "table");
+    if (problem.distances == 0) continue;
+    check(data.position_q.own, got.d_position_q, "position q");
+    check(data.r.own, got.d_r, "r");
+  }
+}
+
+TEST(AttentionBackwardErrors, StayWithinTheBoundOfMathsMd) {
+  const std::int64_t s = 2000;
+  Random random(11);
+  RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = s},
+                               .queries = {1, 1, s, 64},
+                               .keys = {1, 1, s, 64}},
+                              random);
+  data.differentiate();
+  const Gradients<float> got = backward(data, Forward<float>(data));
+  EXPECT_LT(relative_error(got.dq, data.dq), 1e-5);
+  EXPECT_LT(relative_error(got.dk, data.dk), 1e-5);
+  EXPECT_LT(relative_error(got.dv, data.dv), 1e-5);
+}
+
+TEST(AttentionBackwardErrors, UnequallySpacedTokensAreRefusedWithRelativeKeys) {
+  Random random(12);
+  const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .seq_len = 8},
+                                     .queries = {1, 1, 8, 4},
+                                     .keys = {1, 1, 8, 4},
+                                     .distances = 3},
+                                    random);
+  Gradients<float> got(data);
+  const Forward<float> forward(data);
+  const GradientQueries<float> queries{
+      data.q.view(), data.d_o.view(), forward.lse.view(),     forward.lse.view(),
+      {0, 1, 8},     got.dq.view(),   data.position_q.view(), got.d_position_q.view()};
+  const GradientKeys<float> keys{data.k.view(), data.v.view(), {0, 2, 8}, got.dk.view(), got.dv.view(), {0}};
+  EXPECT_THROW(
+      attend_backward<float>(data.problem.pattern, data.terms(), std::span(&queries, 1), std::span(&keys, 1)),
+      std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace longseq

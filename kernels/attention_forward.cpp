@@ -1,0 +1,169 @@
+#include <fmt/format.h>
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <thread>
+#include <tuple>
+
+#include "kernels/attention.h"
+#include "kernels/forward_task.h"
+#include "kernels/parallel_rows.h"
+
+namespace longseq {
+namespace {
+
+using detail::ForwardResult;
+using detail::ForwardScratch;
+using detail::ForwardTask;
+using detail::kForwardLanes;
+using detail::kTilesPerTask;
+
+constexpr double kLn2 = 0.69314718055994530942;
+
+/// Tasks: one key and value head after the other, so that all threads share its keys in cache; within it the
+/// heaviest first, so that the last to finish are small. The query heads that share a key head are folded
+/// into the rows of a task, unless each has relative keys of its own.
+template <class T>
+std::vector<ForwardTask> plan_tasks(const Pattern& pattern, std::span<const QueryBlock<T>> blocks,
+                                    bool relative, bool even_empty, std::int64_t threads) {
+  const std::int64_t heads = blocks.front().q.shape.heads;
+  const std::int64_t kv_heads =
+      blocks.front().keys.empty() ? heads : blocks.front().keys.front().k.shape.heads;
+  const std::int64_t group = heads / kv_heads;
+  const std::int64_t fold = relative ? 1 : group;
+  std::int64_t tiles = 0;
+  for (const QueryBlock<T>& block : blocks)
+    tiles += block.q.shape.batch * heads * block.positions.count / kForwardLanes;
+  const std::int64_t tiles_per_task = std::clamp<std::int64_t>(tiles / (8 * threads), 1, kTilesPerTask);
+  std::vector<ForwardTask> tasks;
+  for (std::size_t index = 0; index < blocks.size(); ++index) {
+    const QueryBlock<T>& block = blocks[index];
+    const std::int64_t rows = block.positions.count * fold;
+    for (std::int64_t begin = 0; begin < rows; begin += tiles_per_task * kForwardLanes) {
+      const Interval own{begin, std::min(begin + tiles_per_task * kForwardLanes, rows)};
+      const Interval tokens{own.begin / fold, (own.end - 1) / fold + 1};
+      std::int64_t work = 0;
+      for (const KeyBlock<T>& keys : block.keys)
+        work += pattern.area(block.positions.slice(tokens), keys.positions);
+      if (work == 0 && !even_empty) continue;
+      for (std::int64_t b = 0; b < block.q.shape.batch; ++b) {
+        for (std::int64_t h = 0; h < heads; h += fold)
+          tasks.push_back({index, b, h / group, {h, fold, own}, work});
+      }
+    }
+  }
+  std::stable_sort(tasks.begin(), tasks.end(), [](const ForwardTask& a, const ForwardTask& b) {
+    return std::tuple(a.batch, a.kv_head, -a.work) < std::tuple(b.batch, b.kv_head, -b.work);
+  });
+  return tasks;
+}
+
+template <class T>
+void check(std::span<const QueryBlock<T>> blocks, bool relative) {
+  for (const QueryBlock<T>& block : blocks) {
+    const std::int64_t head_dim = block.q.shape.head_dim;
+    if (head_dim < 1 || head_dim > kMaxHeadDim || head_dim != blocks.front().q.shape.head_dim) {
+      throw std::invalid_argument(
+          fmt::format("head-dim is {}; expected 1 to {}, the same in every block", head_dim, kMaxHeadDim));
+    }
+    for (const KeyBlock<T>& keys : block.keys) {
+      if (relative) detail::expect_equal_spacing(block.positions, keys.positions);
+    }
+  }
+}
+
+template <class T>
+void run(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
+         std::span<const QueryBlock<T>> blocks, const ForwardResult<T>* result, const Poll& poll) {
+  if (blocks.empty()) return;
+  const bool relative = terms.relative.present();
+  check(blocks, relative);
+  const int threads = tbb::this_task_arena::max_concurrency();
+  const std::vector<ForwardTask> tasks = plan_tasks(pattern, blocks, relative, result != nullptr, threads);
+  const std::int64_t head_dim = blocks.front().q.shape.head_dim;
+  const auto caller = std::this_thread::get_id();
+  std::atomic<std::size_t> next{0};
+  tbb::parallel_for(0, threads, [&](int) {
+    const Poll own_poll = std::this_thread::get_id() == caller ? poll : Poll{};
+    std::size_t index = next++;
+    if (index >= tasks.size()) return;
+    ForwardScratch<T> scratch(head_dim, relative);
+    for (; index < tasks.size(); index = next++)
+      run_task(pattern, terms, blocks[tasks[index].block], tasks[index], result, scratch, own_poll);
+  });
+}
+
+}  // namespace
+
+template <class A>
+void begin_attention(const AttentionState<A>& state) {
+  parallel_rows(state.sum.shape, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
+    *state.maximum.row(b, h, t) = -std::numeric_limits<A>::infinity();
+    *state.sum.row(b, h, t) = 0;
+  });
+}
+
+template <class T>
+void attend(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
+            std::span<const QueryBlock<T>> blocks, const Poll& poll) {
+  run<T>(pattern, terms, blocks, nullptr, poll);
+}
+
+template <class T>
+void finish_attention(const AttentionState<Accumulator<T>>& state, TensorView<T> o,
+                      TensorView<Accumulator<T>> lse) {
+  using A = Accumulator<T>;
+  const std::int64_t head_dim = state.o.shape.head_dim;
+  parallel_rows(state.o.shape, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
+    const A sum = *state.sum.row(b, h, t);
+    const A* in = state.o.row(b, h, t);
+    T* out = o.row(b, h, t);
+    if (sum == A{0}) {
+      std::fill_n(out, head_dim, T{});
+      *lse.row(b, h, t) = -std::numeric_limits<A>::infinity();
+      return;
+    }
+    for (std::int64_t d = 0; d < head_dim; ++d) out[d] = static_cast<T>(in[d] / sum);
+    const auto maximum = static_cast<double>(*state.maximum.row(b, h, t));
+    *lse.row(b, h, t) = static_cast<A>(kLn2 * (maximum + std::log2(static_cast<double>(sum))));
+  });
+}
+
+template <class T>
+void attention_forward(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
+                       const AttentionInputs<T>& inputs, TensorView<T> o, TensorView<Accumulator<T>> lse) {
+  const QueryBlock<T> block{inputs.q,
+                            {0, 1, inputs.q.shape.tokens},
+                            {},
+                            {{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}}},
+                            inputs.position_q};
+  const ForwardResult<T> result{o, lse};
+  run<T>(pattern, terms, std::span(&block, 1), &result, {});
+}
+
+template <class T>
+std::int64_t attention_scratch_bytes(std::int64_t head_dim, bool relative) {
+  return static_cast<std::int64_t>(sizeof(Accumulator<T>)) * ForwardScratch<T>::elements(head_dim, relative);
+}
+
+#define LONGSEQ_INSTANTIATE(T)                                                                              \
+  template void attend<T>(const Pattern&, const PositionTerms<Accumulator<T>>&,                             \
+                          std::span<const QueryBlock<T>>, const Poll&);                                     \
+  template void finish_attention<T>(const AttentionState<Accumulator<T>>&, TensorView<T>,                   \
+                                    TensorView<Accumulator<T>>);                                            \
+  template void attention_forward<T>(const Pattern&, const PositionTerms<Accumulator<T>>&,                  \
+                                     const AttentionInputs<T>&, TensorView<T>, TensorView<Accumulator<T>>); \
+  template std::int64_t attention_scratch_bytes<T>(std::int64_t, bool);
+LONGSEQ_INSTANTIATE(float)
+LONGSEQ_INSTANTIATE(double)
+LONGSEQ_INSTANTIATE(BFloat16)
+#undef LONGSEQ_INSTANTIATE
+template void begin_attention<float>(const AttentionState<float>&);
+template void begin_attention<double>(const AttentionState<double>&);
+
+}  // namespace longseq

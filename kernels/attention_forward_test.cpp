@@ -1,0 +1,162 @@
+// The forward engine against the f64 reference: random shapes, patterns, position terms, layouts of rows,
+// magnitudes and types, for each instruction set that this machine has.
+#include <gtest/gtest.h>
+#include <tbb/global_control.h>
+#include <tbb/task_arena.h>
+
+#include "kernels/random_attention.h"
+#include "kernels/simd.h"
+
+namespace longseq {
+namespace {
+
+class AttentionForward : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { force_simd_target(GetParam()); }
+  void TearDown() override { force_simd_target("auto"); }
+};
+INSTANTIATE_TEST_SUITE_P(Targets, AttentionForward, testing::ValuesIn(simd_targets()),
+                         [](const auto& target) { return target.param; });
+
+/// The bound of o's error: of a score's rounding, and of storing o.
+template <class T>
+double bound(const RandomAttention<T>& attention) {
+  return attention.rounding() + (std::is_same_v<T, BFloat16> ? 0x1p-8 : 0.0);
+}
+
+template <class T>
+void expect_one_call_is_right(int trials) {
+  Random random(20261123);
+  for (int trial = 0; trial < trials; ++trial) {
+    const RandomAttention<T> data(random_problem(random, 400), random);
+    Tensor<T> o(data.o.shape());
+    Tensor<Accumulator<T>> lse(data.lse.shape());
+    attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view());
+    EXPECT_LT(relative_error(o, data.o), bound(data))
+        << "trial " << trial << " D " << data.problem.queries.head_dim << " magnitude "
+        << data.problem.magnitude;
+    EXPECT_LT(data.lse_error(lse), data.rounding()) << "trial " << trial;
+  }
+}
+TEST_P(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInF32) {
+  expect_one_call_is_right<float>(120);
+}
+TEST_P(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInF64) {
+  expect_one_call_is_right<double>(60);
+}
+TEST_P(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInBf16) {
+  expect_one_call_is_right<BFloat16>(60);
+}
+
+template <class T>
+void expect_blocks_are_right(int trials) {
+  using A = Accumulator<T>;
+  Random random(7);
+  for (int trial = 0; trial < trials; ++trial) {
+    const RandomAttention<T> data(random_problem(random, 400), random);
+    const std::int64_t s = data.problem.pattern.seq_len;
+    const std::int64_t stripes = std::min<std::int64_t>(s, random.upto(1, 5));
+    Tensor<A> sums(data.o.shape()), maximum(data.lse.shape()), sum(data.lse.shape()), lse(data.lse.shape());
+    Tensor<T> o(data.o.shape());
+    const AttentionState<A> state{sums.view(), maximum.view(), sum.view()};
+    begin_attention(state);
+    std::fill_n(sums.data(), sums.shape().elements(), std::numeric_limits<A>::quiet_NaN());
+    for (std::int64_t step = 0; step < stripes; ++step) {
+      std::vector<QueryBlock<T>> blocks;
+      for (std::int64_t r = 0; r < stripes; ++r) {
+        const std::int64_t source = (r + step + 1) % stripes;  // rows may see nothing at first
+        const auto own = [&](auto view) { return stripe(view, r, stripes); };
+        const KeyBlock<T> keys{stripe(data.k.view(), source, stripes), stripe(data.v.view(), source, stripes),
+                               stripe_positions(s, source, stripes)};
+        blocks.push_back({own(data.q.view()),
+                          stripe_positions(s, r, stripes),
+                          {own(state.o), own(state.maximum), own(state.sum)},
+                          {keys},
+                          own(data.position_q.view())});
+      }
+      attend<T>(data.problem.pattern, data.terms(), blocks);
+    }
+    finish_attention<T>(state, o.view(), lse.view());
+    EXPECT_LT(relative_error(o, data.o), bound(data)) << trial;
+    EXPECT_LT(data.lse_error(lse), data.rounding()) << trial;
+  }
+}
+TEST_P(AttentionForward, TakesKeysBlockByBlockAndRowsInStripesInF32) {
+  expect_blocks_are_right<float>(60);
+}
+TEST_P(AttentionForward, TakesKeysBlockByBlockAndRowsInStripesInBf16) {
+  expect_blocks_are_right<BFloat16>(30);
+}
+
+TEST_P(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreads) {
+  const Pattern global{
+      .kind = PatternKind::global, .causal = true, .seq_len = 700, .window_left = 60, .global_tokens = 5};
+  const Pattern local{.kind = PatternKind::local, .causal = true, .seq_len = 1024, .window_left = 100};
+  Random random(3);
+  for (const Pattern& pattern : {global, local}) {
+    const std::int64_t s = pattern.seq_len, heads = pattern.kind == PatternKind::local ? 1 : 4;
+    const RandomAttention<float> data(
+        {.pattern = pattern, .queries = {1, heads, s, 16}, .keys = {1, 1, s, 16}}, random);
+    std::vector<float> first;
+    for (const int threads : {1, 2, 5}) {
+      Tensor<float> o(data.o.shape()), lse(data.lse.shape());
+      tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
+                                static_cast<std::size_t>(threads));
+      tbb::task_arena(threads).execute(
+          [&] { attention_forward<float>(pattern, {}, data.inputs(), o.view(), lse.view()); });
+      const std::vector<float> now(o.data(), o.data() + o.shape().elements());
+      if (first.empty()) first = now;
+      EXPECT_EQ(first, now) << threads;
+    }
+  }
+}
+
+TEST_P(AttentionForward, OfScoresOfAThousandStaysFinite) {
+  Random random(4);
+  const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = 300},
+                                     .queries = {1, 1, 300, 64},
+                                     .keys = {1, 1, 300, 64},
+                                     .magnitude = 20},
+                                    random);
+  Tensor<float> o(data.o.shape()), lse(data.lse.shape());
+  attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
+  EXPECT_LT(relative_error(o, data.o), 3e-6);
+  EXPECT_LT(data.lse_error(lse), 1e-6);
+}
+
+TEST_P(AttentionForward, OfANanIsANanWhereItIsSeenAndNowhereElse) {
+  Random random(5);
+  RandomAttention<float> data(
+      {.pattern = {.kind = PatternKind::local, .causal = true, .seq_len = 200, .window_left = 9},
+       .queries = {1, 1, 200, 16},
+       .keys = {1, 1, 200, 16}},
+      random);
+  data.k.own.view().row(0, 0, 100)[3] = std::numeric_limits<float>::quiet_NaN();
+  Tensor<float> o(data.o.shape()), lse(data.lse.shape());
+  attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
+  for (std::int64_t i = 0; i < 200; ++i)
+    EXPECT_EQ(std::isnan(*o.view().row(0, 0, i)), i >= 100 && i <= 109) << i;
+}
+
+TEST(AttentionForwardErrors, StayWithinTheBoundOfMathsMd) {
+  const std::int64_t s = 3000;
+  Random random(6);
+  const RandomAttention<float> data(
+      {.pattern = {.kind = PatternKind::full, .seq_len = s}, .queries = {1, 1, s, 64}, .keys = {1, 1, s, 64}},
+      random);
+  Tensor<float> o(data.o.shape()), lse(data.lse.shape());
+  attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
+  EXPECT_LT(relative_error(o, data.o), 3e-6);
+}
+
+TEST(AttentionForwardErrors, HeadDimBeyondTheLimitIsRefused) {
+  Tensor<float> wide({1, 1, 2, kMaxHeadDim + 1}), lse({1, 1, 2, 1});
+  const Pattern pattern{.kind = PatternKind::full, .seq_len = 2};
+  std::fill_n(wide.data(), wide.shape().elements(), 0.0f);
+  const TensorView<const float> input = wide.view();
+  EXPECT_THROW(attention_forward<float>(pattern, {}, {input, input, input}, wide.view(), lse.view()),
+               std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace longseq

@@ -1,0 +1,187 @@
+#include "kernels/backward_terms.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "kernels/tiles/relative_scores.h"
+
+namespace longseq::detail {
+namespace {
+
+constexpr std::int64_t kShared = kBackwardLanes - 1;  // distances that a piece has beyond its keys
+
+Interval hull_of(Interval a, Interval b) {
+  if (a.empty()) return b;
+  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
+}
+
+/// The distances between a tile and a piece, the piece's first key first.
+DistanceRows distances_of(Run query_positions, Run key_positions, const FoldedRows& queries,
+                          const Piece& piece) {
+  const DistanceRows whole = distances_to(query_positions, queries.token(0), kBackwardLanes, key_positions);
+  return {whole.at(piece.keys.begin), whole.stride};
+}
+
+/// Where the gradient of the tile's head begins in the task's dr.
+template <class T>
+Accumulator<T>* dr_of_head(const BackwardCall<T>& call, const FoldedRows& queries,
+                           BackwardScratch<T>& scratch) {
+  const std::int64_t head = queries.head(0) % call.group();
+  return scratch.relative.dr.data() + head * call.terms.relative.r.shape.tokens * scratch.tile.width;
+}
+
+}  // namespace
+
+template <class T>
+void prepare_terms(const BackwardCall<T>& call, BackwardScratch<T>& scratch) {
+  using A = Accumulator<T>;
+  if (call.gradients.bias != nullptr) {
+    scratch.bias.assign(static_cast<std::size_t>(call.group() * call.terms.bias.row_size()), A{0});
+  }
+  if (!call.terms.relative.present()) return;
+  auto& relative = scratch.relative;
+  const std::int64_t head_dim = scratch.tile.head_dim, width = scratch.tile.width;
+  constexpr std::int64_t kRows = kBackwardKeys + kShared;
+  relative.memory =
+      Tensor<A>({1, 1, (head_dim + 2 * width) * kBackwardLanes + kRows * (2 * width + kBackwardLanes), 1});
+  A* next = relative.memory.data();
+  const auto take = [&next](std::int64_t count) { return std::exchange(next, next + count); };
+  relative.query_lanes = take(head_dim * kBackwardLanes);
+  relative.query_rows = take(width * kBackwardLanes);
+  relative.dq_rows = take(width * kBackwardLanes);
+  relative.rows = take(kRows * width);
+  relative.d_rows = take(kRows * width);
+  relative.products = take(kRows * kBackwardLanes);
+  if (call.gradients.r.data != nullptr) {
+    relative.dr.assign(static_cast<std::size_t>(call.group() * call.terms.relative.r.shape.tokens * width),
+                       A{0});
+  }
+}
+
+template <class T>
+void score_relative(const BackwardCall<T>& call, Run query_positions, Run key_positions,
+                    const FoldedRows& queries, const Piece& piece, BackwardScratch<T>& scratch) {
+  auto& relative = scratch.relative;
+  const BackwardTile<Accumulator<T>>& tile = scratch.tile;
+  const std::int64_t rows = piece.keys.size() + kShared;
+  gather_relative_rows(call.terms.relative, queries.head(0),
+                       distances_of(query_positions, key_positions, queries, piece), {0, rows}, relative.rows,
+                       tile.width);
+  multiply_rows(relative.rows, tile.width, rows, tile.head_dim, relative.query_lanes, kBackwardLanes,
+                relative.products);
+  shear(relative.products, piece.keys.size(), kBackwardLanes, scratch.d_scores);
+}
+
+template <class T>
+void add_bias_gradient(const BackwardCall<T>& call, Run key_positions, const Piece& piece,
+                       BackwardScratch<T>& scratch) {
+  using A = Accumulator<T>;
+  const std::int64_t reach = call.terms.bias.reach;
+  const std::int64_t own_tables = call.group() * call.terms.bias.row_size();
+  const Lanes<A>& lanes = scratch.tile.lanes;
+  for (int s = 0; s < piece.span_count; ++s) {
+    const Span& span = piece.spans[s];
+    const std::int64_t first = span.first_lane, last = std::min(span.last_lane, lanes.count);
+    if (first >= last) continue;
+    const bool neighbours = lanes.position[last - 1] - lanes.position[first] == last - 1 - first &&
+                            lanes.table[last - 1] == lanes.table[first] && call.fold == 1;
+    for (std::int64_t key = span.keys.begin; key < span.keys.end; ++key) {
+      const A* d_score = scratch.d_scores + (key - piece.keys.begin) * kBackwardLanes;
+      const std::int64_t from_key = key * key_positions.stride;
+      const std::int64_t low = lanes.position[first] - from_key, high = lanes.position[last - 1] - from_key;
+      A* table = scratch.bias.data();
+      if (neighbours && low >= -reach && high <= reach) {
+        const std::int64_t begin = lanes.table[first] % own_tables + low;
+        for (std::int64_t t = first; t < last; ++t) table[begin + t - first] += d_score[t];
+        scratch.bias_touched = hull_of(scratch.bias_touched, {begin, begin + last - first});
+        continue;
+      }
+      for (std::int64_t t = first; t < last; ++t) {
+        const std::int64_t distance = std::clamp<std::int64_t>(lanes.position[t] - from_key, -reach, reach);
+        const std::int64_t at = lanes.table[t] % own_tables + distance;
+        table[at] += d_score[t];
+        scratch.bias_touched = hull_of(scratch.bias_touched, {at, at + 1});
+      }
+    }
+  }
+}
+
+template <class T>
+void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Run key_positions,
+                            const FoldedRows& queries, const Piece& piece, BackwardScratch<T>& scratch) {
+  using A = Accumulator<T>;
+  auto& relative = scratch.relative;
+  const std::int64_t width = scratch.tile.width, rows = piece.keys.size() + kShared;
+  // dS back from keys to distances: the shear of score_relative() undone.
+  A* d_products = relative.products;
+  std::fill_n(d_products, rows * kBackwardLanes, A{0});
+  for (int s = 0; s < piece.span_count; ++s) {
+    const Span& span = piece.spans[s];
+    for (std::int64_t n = span.keys.begin - piece.keys.begin; n < span.keys.end - piece.keys.begin; ++n) {
+      for (std::int64_t t = span.first_lane; t < span.last_lane; ++t)
+        d_products[(n + kShared - t) * kBackwardLanes + t] = scratch.d_scores[n * kBackwardLanes + t];
+    }
+  }
+  add_row_product(RowProduct<A>{relative.dq_rows, width, kBackwardLanes, d_products, 1, kBackwardLanes,
+                                relative.rows, width, rows, width});
+  if (call.gradients.r.data == nullptr) return;
+  std::fill_n(relative.d_rows, rows * width, A{0});
+  add_row_product(RowProduct<A>{relative.d_rows, width, rows, d_products, kBackwardLanes, 1,
+                                relative.query_rows, width, kBackwardLanes, width});
+  const DistanceRows distances = distances_of(query_positions, key_positions, queries, piece);
+  const std::int64_t last = call.terms.relative.r.shape.tokens - 1;
+  A* dr = dr_of_head(call, queries, scratch);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const std::int64_t row =
+        std::clamp<std::int64_t>(distances.at(i) - call.terms.relative.first_distance, 0, last);
+    for (std::int64_t d = 0; d < width; ++d) dr[row * width + d] += relative.d_rows[i * width + d];
+    relative.touched = hull_of(relative.touched, {row, row + 1});
+  }
+}
+
+template <class T>
+void add_term_gradients(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch,
+                        const Poll& poll) {
+  using A = Accumulator<T>;
+  if (call.gradients.bias == nullptr && call.gradients.r.data == nullptr) return;
+  Procession& procession = call.by_head[static_cast<std::size_t>(task.kv_head)];
+  procession.wait(task.place_terms, poll);
+  const std::int64_t first_head = task.kv_head * call.group();
+  if (call.gradients.bias != nullptr) {
+    A* out = call.gradients.bias + first_head * call.terms.bias.row_size();
+    for (std::int64_t at = scratch.bias_touched.begin; at < scratch.bias_touched.end; ++at)
+      out[at] += std::exchange(scratch.bias[static_cast<std::size_t>(at)], A{0});
+    scratch.bias_touched = {};
+  }
+  if (call.gradients.r.data != nullptr) {
+    const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(scratch.tile.head_dim)));
+    const std::int64_t width = scratch.tile.width, distances = call.gradients.r.shape.tokens;
+    for (std::int64_t h = 0; h < call.group(); ++h) {
+      for (std::int64_t n = scratch.relative.touched.begin; n < scratch.relative.touched.end; ++n) {
+        A* out = call.gradients.r.row(0, first_head + h, n);
+        A* sum = scratch.relative.dr.data() + (h * distances + n) * width;
+        for (std::int64_t d = 0; d < scratch.tile.head_dim; ++d)
+          out[d] += factor * std::exchange(sum[d], A{0});
+      }
+    }
+    scratch.relative.touched = {};
+  }
+  procession.leave(task.place_terms);
+}
+
+#define LONGSEQ_INSTANTIATE(T)                                                                               \
+  template void prepare_terms<T>(const BackwardCall<T>&, BackwardScratch<T>&);                               \
+  template void score_relative<T>(const BackwardCall<T>&, Run, Run, const FoldedRows&, const Piece&,         \
+                                  BackwardScratch<T>&);                                                      \
+  template void add_bias_gradient<T>(const BackwardCall<T>&, Run, const Piece&, BackwardScratch<T>&);        \
+  template void add_relative_gradients<T>(const BackwardCall<T>&, Run, Run, const FoldedRows&, const Piece&, \
+                                          BackwardScratch<T>&);                                              \
+  template void add_term_gradients<T>(BackwardCall<T>&, const BackwardTask&, BackwardScratch<T>&,            \
+                                      const Poll&);
+LONGSEQ_INSTANTIATE(float)
+LONGSEQ_INSTANTIATE(double)
+LONGSEQ_INSTANTIATE(BFloat16)
+#undef LONGSEQ_INSTANTIATE
+
+}  // namespace longseq::detail

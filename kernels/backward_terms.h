@@ -1,0 +1,33 @@
+// The part of a backward task that position terms add: the gradients of a distance table and of relative
+// keys. Not for use outside kernels/.
+#pragma once
+
+#include "kernels/backward_task.h"
+
+namespace longseq::detail {
+
+/// Takes the memory that the call's position terms need.
+template <class T>
+void prepare_terms(const BackwardCall<T>& call, BackwardScratch<T>& scratch);
+
+/// Fills scratch.d_scores with what relative keys add to q·k.
+template <class T>
+void score_relative(const BackwardCall<T>& call, Run query_positions, Run key_positions,
+                    const FoldedRows& queries, const Piece& piece, BackwardScratch<T>& scratch);
+
+/// Adds the piece's dS to the task's gradient of the distance table.
+template <class T>
+void add_bias_gradient(const BackwardCall<T>& call, Run key_positions, const Piece& piece,
+                       BackwardScratch<T>& scratch);
+
+/// Adds the piece's dS to the gradients of the tile's position queries and to the task's of relative keys.
+template <class T>
+void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Run key_positions,
+                            const FoldedRows& queries, const Piece& piece, BackwardScratch<T>& scratch);
+
+/// Adds what the task has summed to the call's gradients of position terms, when it is the task's turn.
+template <class T>
+void add_term_gradients(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch,
+                        const Poll& poll);
+
+}  // namespace longseq::detail

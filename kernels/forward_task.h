@@ -1,0 +1,56 @@
+// One task of the forward engine: what a thread takes up, works on alone, and puts down. Not for use outside
+// kernels/.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/tiles/forward_tile.h"
+#include "kernels/tiles/relative_scores.h"
+
+namespace longseq::detail {
+
+inline constexpr std::int64_t kTilesPerTask = 8;  // they share each piece of keys while it is in cache
+
+/// What one thread works in: the tiles of a task, the scores of one of them, a piece of keys in the type that
+/// is computed in where it is stored in another, and the products with relative keys.
+template <class T>
+struct ForwardScratch {
+  using A = Accumulator<T>;
+  ForwardScratch(std::int64_t head_dim, bool relative);
+  /// Elements of A that one takes.
+  static std::int64_t elements(std::int64_t head_dim, bool relative);
+
+  Tensor<A> memory;
+  std::vector<ForwardTile<A>> tiles;
+  std::vector<RelativeScores<A>> relative;  // of the tiles, where there are relative keys
+  A* scores;                                // [kForwardKeys][kForwardLanes]
+  A* k;                                     // [kForwardKeys][head_dim], as v; null where T is A
+  A* v;
+};
+
+/// Where a task writes what it has finished, if it takes in all keys at once: it then needs no state.
+template <class T>
+struct ForwardResult {
+  TensorView<T> o;
+  TensorView<Accumulator<T>> lse;
+};
+
+/// Up to kTilesPerTask tiles of one query block, one batch entry and one key/value head, over all its keys.
+struct ForwardTask {
+  std::size_t block;
+  std::int64_t batch;
+  std::int64_t kv_head;
+  FoldedRows queries;
+  std::int64_t work;  // visible pairs of a head
+};
+
+/// Takes all keys of the task's query block into the state of its rows, or, with a result, into that from
+/// nothing. `poll` may be empty.
+template <class T>
+void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms, const QueryBlock<T>& block,
+              const ForwardTask& task, const ForwardResult<T>* result, ForwardScratch<T>& scratch,
+              const Poll& poll);
+
+}  // namespace longseq::detail

@@ -1,0 +1,32 @@
+// The inside of the forward engine: one tile of queries takes in a piece of keys. Not for use outside
+// kernels/.
+#pragma once
+
+#include "kernels/tiles/tile.h"
+
+namespace longseq::detail {
+
+inline constexpr std::int64_t kForwardLanes = 32;  // queries of a tile
+inline constexpr std::int64_t kForwardKeys = 192;  // keys of a piece, at most
+
+/// One tile's queries and streaming state, transposed so that queries are lanes. All arrays are aligned to 64
+/// bytes; lanes past the last query are zero.
+template <class A>
+struct ForwardTile {
+  A* queries;  // [head_dim][kForwardLanes]
+  A* outputs;  // [head_dim][kForwardLanes]
+  A* maximum;  // [kForwardLanes]
+  A* sum;      // [kForwardLanes]
+  std::int64_t head_dim;
+  A score_scale;  // c · log2 e
+  Lanes<A> lanes;
+};
+
+/// Takes the piece's keys into the tile's state. `scores` is [kForwardKeys][kForwardLanes], the piece's first
+/// key first: scratch, but if `add_to_scores`, it holds what is added to q·k.
+void attend_tile(ForwardTile<float>& tile, const KeyRows<float>& keys, const Piece& piece,
+                 const TileBias<float>& bias, bool add_to_scores, float* scores);
+void attend_tile(ForwardTile<double>& tile, const KeyRows<double>& keys, const Piece& piece,
+                 const TileBias<double>& bias, bool add_to_scores, double* scores);
+
+}  // namespace longseq::detail

@@ -1,0 +1,136 @@
+#include <algorithm>
+#include <limits>
+
+#include "kernels/tiles/tile.h"
+
+namespace longseq::detail {
+namespace {
+
+Interval hull_of(Interval a, Interval b) {
+  if (a.empty()) return b;
+  if (b.empty()) return a;
+  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
+}
+
+/// The keys of each group, cut to the piece; an empty one lies at the end from which it is not seen, so that
+/// the bounds rise from group to group wherever the pattern's do.
+void cut_groups(const Outlook& outlook, Interval keys, Piece& piece) {
+  for (int g = 0; g < kMostGroups; ++g) {
+    piece.group_keys[g] = {keys.end, keys.end};
+    if (g >= outlook.count) continue;
+    const Outlook::Group& group = outlook.groups[g];
+    const Interval seen = hull_of(intersect(keys, group.hull[0]), intersect(keys, group.hull[1]));
+    if (!seen.empty()) {
+      piece.group_keys[g] = seen;
+    } else if (hull_of(group.hull[0], group.hull[1]).end <= keys.begin) {
+      piece.group_keys[g] = {keys.begin, keys.begin};
+    }
+  }
+}
+
+bool rises(const Interval (&group_keys)[kMostGroups]) {
+  for (int g = 1; g < kMostGroups; ++g) {
+    if (group_keys[g].begin < group_keys[g - 1].begin || group_keys[g].end < group_keys[g - 1].end)
+      return false;
+  }
+  return true;
+}
+
+bool all_see(const Outlook& outlook, const Span& span) {
+  for (std::int64_t g = span.first_lane / kLaneGroup; g < span.last_lane / kLaneGroup; ++g) {
+    const Outlook::Group& group = outlook.groups[g];
+    if (intersect(span.keys, group.core[0]) != span.keys && intersect(span.keys, group.core[1]) != span.keys)
+      return false;
+  }
+  return true;
+}
+
+void add_span(const Outlook& outlook, Piece& piece, Interval keys, std::int64_t first, std::int64_t last) {
+  if (keys.empty() || first >= last) return;
+  Span span{keys, first * kLaneGroup, last * kLaneGroup, false};
+  span.masked = !all_see(outlook, span);
+  piece.spans[piece.span_count++] = span;
+}
+
+}  // namespace
+
+template <class A>
+Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& queries, Run keys,
+             Lanes<A>& lanes) {
+  constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+  Outlook outlook;
+  outlook.core[0] = outlook.core[1] = {0, kFar};
+  lanes.count = queries.rows.size();
+  std::int64_t token = -1;
+  Interval rows[2];
+  std::int64_t position = 0;
+  for (std::int64_t lane = 0; lane < kMostLanes; ++lane) {
+    if (lane < lanes.count && queries.token(lane) != token) {
+      token = queries.token(lane);
+      position = block_positions.at(token);
+      const VisibleKeys visible = pattern.visible_keys(position);
+      rows[0] = keys.rows_in(visible.first);
+      rows[1] = keys.rows_in(visible.second);
+    }
+    lanes.position[lane] = static_cast<Index<A>>(position - keys.start);
+    for (int i = 0; i < 2; ++i) {
+      lanes.visible_begin[i][lane] = lane < lanes.count ? static_cast<Index<A>>(rows[i].begin) : Index<A>{0};
+      lanes.visible_end[i][lane] = lane < lanes.count ? static_cast<Index<A>>(rows[i].end) : Index<A>{0};
+    }
+    if (lane >= lanes.count) continue;
+    Outlook::Group& group = outlook.groups[lane / kLaneGroup];
+    if (lane % kLaneGroup == 0) {
+      outlook.count = static_cast<int>(lane / kLaneGroup) + 1;
+      group = {{{}, {}}, {{0, kFar}, {0, kFar}}};
+    }
+    for (int i = 0; i < 2; ++i) {
+      group.core[i] = intersect(group.core[i], rows[i]);
+      group.hull[i] = hull_of(group.hull[i], rows[i]);
+      outlook.hull = hull_of(outlook.hull, rows[i]);
+      outlook.core[i] = intersect(outlook.core[i], rows[i]);
+    }
+  }
+  return outlook;
+}
+
+Piece cut(const Outlook& outlook, Interval keys) {
+  Piece piece;
+  cut_groups(outlook, keys, piece);
+  for (int g = 0; g < outlook.count; ++g) piece.keys = hull_of(piece.keys, piece.group_keys[g]);
+  if (piece.keys.empty()) return piece;
+  if (!rises(piece.group_keys)) {
+    for (int g = 0; g < kMostGroups; ++g) piece.group_keys[g] = g < outlook.count ? piece.keys : Interval{};
+    add_span(outlook, piece, piece.keys, 0, outlook.count);
+    return piece;
+  }
+  // Between two bounds the same groups take part; as bounds rise, they are neighbours. What all see is cut
+  // out, too: it needs no mask.
+  std::int64_t begin = piece.keys.begin;
+  while (begin < piece.keys.end) {
+    std::int64_t end = piece.keys.end;
+    for (const Interval& core : outlook.core) {
+      if (core.empty()) continue;
+      if (core.begin > begin) end = std::min(end, core.begin);
+      if (core.end > begin) end = std::min(end, core.end);
+    }
+    int first = 0, last = 0;
+    bool any = false;
+    for (int g = 0; g < outlook.count; ++g) {
+      const Interval& own = piece.group_keys[g];
+      if (own.begin > begin) end = std::min(end, own.begin);
+      if (own.end > begin) end = std::min(end, own.end);
+      if (!own.contains(begin)) continue;
+      if (!any) first = g;
+      any = true;
+      last = g + 1;
+    }
+    if (any) add_span(outlook, piece, {begin, end}, first, last);
+    begin = end;
+  }
+  return piece;
+}
+
+template Outlook look<float>(const Pattern&, Run, const FoldedRows&, Run, Lanes<float>&);
+template Outlook look<double>(const Pattern&, Run, const FoldedRows&, Run, Lanes<double>&);
+
+}  // namespace longseq::detail

@@ -1,0 +1,117 @@
+// The register tile that every product of attention is made of: up to kRows rows × 2 vectors of sums, one
+// broadcast value a row and 2 vectors a step. With 32 registers 12 rows (24 sums; 24 FMAs for 14 loads), with
+// 16 registers 6 (12 sums; 12 FMAs for 8 loads). Two vectors, not four, so that what is streamed again for
+// each group of rows (head_dim × 32 floats) stays in the first-level cache with room to spare, up to head_dim
+// 256. Included once per instruction set.
+#if defined(LONGSEQ_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LONGSEQ_PRODUCT_INL_H_
+#undef LONGSEQ_PRODUCT_INL_H_
+#else
+#define LONGSEQ_PRODUCT_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/positions.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace longseq::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON;
+constexpr int kColumns = 2;
+constexpr int kRowsAtOnce = kManyRegisters ? 12 : 6;
+
+template <class A>
+using Tag = hn::ScalableTag<A>;
+template <class A>
+using Vec = hn::Vec<Tag<A>>;
+
+template <class A>
+HWY_INLINE std::int64_t lanes_of() {
+  return static_cast<std::int64_t>(hn::Lanes(Tag<A>()));
+}
+
+/// The left operand of a product: value n of row r lies at at[r·row + n·step].
+template <class A>
+struct Left {
+  const A* HWY_RESTRICT at;
+  std::int64_t row;
+  std::int64_t step;
+};
+
+/// The right operand: vector c of step n lies at at[n·step + c·lanes].
+template <class A>
+struct Right {
+  const A* HWY_RESTRICT at;
+  std::int64_t step;
+};
+
+/// sums[r][c] += Σ_n left[r][n] · right[n][c], n < count, for columns kFirst <= c < kLast.
+template <int kRows, int kFirst, int kLast, class A>
+HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<A> left, Right<A> right, std::int64_t count) {
+  const Tag<A> d;
+  const std::int64_t lanes = lanes_of<A>();
+  for (std::int64_t n = 0; n < count; ++n) {
+    Vec<A> columns[kColumns];
+#pragma GCC unroll 2
+    for (int c = kFirst; c < kLast; ++c) columns[c] = hn::LoadU(d, right.at + c * lanes);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      const Vec<A> value = hn::Set(d, left.at[r * left.row]);
+#pragma GCC unroll 2
+      for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::MulAdd(value, columns[c], sums[r][c]);
+    }
+    left.at += left.step;
+    right.at += right.step;
+  }
+}
+
+/// Which of the two columns of a step of lanes take part.
+enum class Columns { none, first, second, both };
+
+/// The columns of the step that begins at `lane` which lie within [first_lane, last_lane). Bounds are
+/// multiples of a lane group, so that a column lies within them or without.
+template <class A>
+HWY_INLINE Columns columns_within(std::int64_t lane, std::int64_t first_lane, std::int64_t last_lane) {
+  const auto within = [=](std::int64_t at) { return at >= first_lane && at < last_lane; };
+  const bool first = within(lane), second = within(lane + lanes_of<A>());
+  if (first) return second ? Columns::both : Columns::first;
+  return second ? Columns::second : Columns::none;
+}
+
+/// multiply() over the columns named.
+template <int kRows, class A>
+HWY_INLINE void multiply(Columns columns, Vec<A> (&sums)[kRows][kColumns], Left<A> left, Right<A> right,
+                         std::int64_t count) {
+  switch (columns) {
+    case Columns::none:
+      return;
+    case Columns::first:
+      return multiply<kRows, 0, 1, A>(sums, left, right, count);
+    case Columns::second:
+      return multiply<kRows, 1, 2, A>(sums, left, right, count);
+    case Columns::both:
+      return multiply<kRows, 0, 2, A>(sums, left, right, count);
+  }
+}
+
+/// Calls Step<rows>::run({from, to}, arguments...) for pieces of [begin, end) that are a whole number of
+/// groups of `rows`: kRowsAtOnce, and for what is left 8 (where there are registers), 4, 2 and 1.
+template <template <int> class Step, int kRows = kRowsAtOnce, class... Arguments>
+HWY_INLINE void in_groups(std::int64_t begin, std::int64_t end, const Arguments&... arguments) {
+  const std::int64_t whole = begin + (end - begin) / kRows * kRows;
+  if (begin < whole) Step<kRows>::run(Interval{begin, whole}, arguments...);
+  if constexpr (kRows > 1) {
+    constexpr int kNext = kRows == 12 ? 8 : kRows > 4 ? 4 : kRows / 2;
+    if (whole < end) in_groups<Step, kNext>(whole, end, arguments...);
+  }
+}
+
+}  // namespace longseq::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif

@@ -1,0 +1,171 @@
+#include "kernels/tiles/row_copy.h"
+
+#include <algorithm>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/tiles/row_copy.cpp"
+#include <hwy/foreach_target.h>
+// foreach_target comes first: what follows is compiled once per instruction set.
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace longseq::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr std::int64_t kRows = 4;  // transposed at once
+
+template <class D, class T>
+HWY_INLINE hn::Vec<D> load(D d, const T* at) {
+  return hn::LoadU(d, at);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load(D d, const BFloat16* at) {
+  const hn::Rebind<std::uint16_t, D> narrow;
+  const hn::RebindToUnsigned<D> wide;
+  const auto bits = hn::LoadU(narrow, reinterpret_cast<const std::uint16_t*>(at));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(wide, bits)));
+}
+
+template <class D, class T>
+HWY_INLINE void store(D d, hn::Vec<D> value, T* at) {
+  hn::StoreU(value, d, at);
+}
+template <class D>
+HWY_INLINE void store(D /*d*/, hn::Vec<D> value, BFloat16* at) {  // rounds as BFloat16's constructor
+  const hn::RebindToUnsigned<D> wide;
+  const hn::RebindToSigned<D> wide_signed;
+  const hn::Rebind<std::uint16_t, D> narrow;
+  const auto bits = hn::BitCast(wide, value);
+  const auto even = hn::And(hn::ShiftRight<16>(bits), hn::Set(wide, 1u));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(even, hn::Set(wide, 0x7fffu))));
+  const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(wide, 0x40u));
+  const auto is_nan = hn::RebindMask(wide, hn::IsNaN(value));
+  const auto upper = hn::BitCast(wide_signed, hn::IfThenElse(is_nan, quiet, rounded));
+  hn::StoreU(hn::DemoteTo(narrow, upper), narrow, reinterpret_cast<std::uint16_t*>(at));
+}
+
+template <class T>
+HWY_INLINE void to_lanes(const T* const* rows, std::int64_t count, std::int64_t head_dim,
+                         Accumulator<T>* HWY_RESTRICT lanes, std::int64_t width) {
+  using A = Accumulator<T>;
+  const hn::ScalableTag<A> d;
+  const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
+  HWY_ALIGN A mixed[kRows * hn::MaxLanes(d)];  // [step][kRows]
+  std::int64_t t = 0;
+  for (; t + kRows <= count; t += kRows) {
+    std::int64_t dim = 0;
+    for (; dim + step <= head_dim; dim += step) {
+      hn::StoreInterleaved4(load(d, rows[t] + dim), load(d, rows[t + 1] + dim), load(d, rows[t + 2] + dim),
+                            load(d, rows[t + 3] + dim), d, mixed);
+      for (std::int64_t i = 0; i < step; ++i)
+        std::memcpy(lanes + (dim + i) * width + t, mixed + i * kRows, kRows * sizeof(A));
+    }
+    for (; dim < head_dim; ++dim) {
+      for (std::int64_t r = 0; r < kRows; ++r) lanes[dim * width + t + r] = static_cast<A>(rows[t + r][dim]);
+    }
+  }
+  for (; t < count; ++t) {
+    for (std::int64_t dim = 0; dim < head_dim; ++dim) lanes[dim * width + t] = static_cast<A>(rows[t][dim]);
+  }
+  if (count == width) return;
+  for (std::int64_t dim = 0; dim < head_dim; ++dim) {
+    std::fill(lanes + dim * width + count, lanes + (dim + 1) * width, A{0});
+  }
+}
+
+template <class T>
+HWY_INLINE void to_rows(const Accumulator<T>* HWY_RESTRICT lanes, std::int64_t width, std::int64_t count,
+                        std::int64_t head_dim, T* const* rows) {
+  using A = Accumulator<T>;
+  const hn::ScalableTag<A> d;
+  const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
+  HWY_ALIGN A mixed[kRows * hn::MaxLanes(d)];  // [step][kRows]
+  std::int64_t t = 0;
+  for (; t + kRows <= count; t += kRows) {
+    std::int64_t dim = 0;
+    for (; dim + step <= head_dim; dim += step) {
+      for (std::int64_t i = 0; i < step; ++i)
+        std::memcpy(mixed + i * kRows, lanes + (dim + i) * width + t, kRows * sizeof(A));
+      hn::Vec<decltype(d)> first, second, third, fourth;
+      hn::LoadInterleaved4(d, mixed, first, second, third, fourth);
+      store(d, first, rows[t] + dim);
+      store(d, second, rows[t + 1] + dim);
+      store(d, third, rows[t + 2] + dim);
+      store(d, fourth, rows[t + 3] + dim);
+    }
+    for (; dim < head_dim; ++dim) {
+      for (std::int64_t r = 0; r < kRows; ++r) rows[t + r][dim] = static_cast<T>(lanes[dim * width + t + r]);
+    }
+  }
+  for (; t < count; ++t) {
+    for (std::int64_t dim = 0; dim < head_dim; ++dim) rows[t][dim] = static_cast<T>(lanes[dim * width + t]);
+  }
+}
+
+template <class T>
+HWY_INLINE void pack(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                     Accumulator<T>* HWY_RESTRICT packed, std::int64_t width) {
+  using A = Accumulator<T>;
+  const hn::ScalableTag<A> d;
+  const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t t = 0; t < count; ++t, rows += stride, packed += width) {
+    std::int64_t dim = 0;
+    for (; dim + step <= head_dim; dim += step) hn::StoreU(load(d, rows + dim), d, packed + dim);
+    for (; dim < head_dim; ++dim) packed[dim] = static_cast<A>(rows[dim]);
+    std::fill(packed + head_dim, packed + width, A{0});
+  }
+}
+
+#define LONGSEQ_DEFINE(T, name)                                                                   \
+  void to_lanes_##name(const T* const* rows, std::int64_t count, std::int64_t head_dim,           \
+                       Accumulator<T>* lanes, std::int64_t width) {                               \
+    to_lanes(rows, count, head_dim, lanes, width);                                                \
+  }                                                                                               \
+  void to_rows_##name(const Accumulator<T>* lanes, std::int64_t width, std::int64_t count,        \
+                      std::int64_t head_dim, T* const* rows) {                                    \
+    to_rows(lanes, width, count, head_dim, rows);                                                 \
+  }                                                                                               \
+  void pack_##name(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim, \
+                   Accumulator<T>* packed, std::int64_t width) {                                  \
+    pack(rows, stride, count, head_dim, packed, width);                                           \
+  }
+LONGSEQ_DEFINE(float, f32)
+LONGSEQ_DEFINE(double, f64)
+LONGSEQ_DEFINE(BFloat16, bf16)
+#undef LONGSEQ_DEFINE
+
+}  // namespace longseq::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace longseq {
+
+#define LONGSEQ_DISPATCH(T, name)                                                                  \
+  HWY_EXPORT(to_lanes_##name);                                                                     \
+  HWY_EXPORT(to_rows_##name);                                                                      \
+  HWY_EXPORT(pack_##name);                                                                         \
+  namespace detail {                                                                               \
+  template <>                                                                                      \
+  void rows_to_lanes<T>(const T* const* rows, std::int64_t count, std::int64_t head_dim,           \
+                        Accumulator<T>* lanes, std::int64_t width) {                               \
+    HWY_DYNAMIC_DISPATCH(to_lanes_##name)(rows, count, head_dim, lanes, width);                    \
+  }                                                                                                \
+  template <>                                                                                      \
+  void lanes_to_rows<T>(const Accumulator<T>* lanes, std::int64_t width, std::int64_t count,       \
+                        std::int64_t head_dim, T* const* rows) {                                   \
+    HWY_DYNAMIC_DISPATCH(to_rows_##name)(lanes, width, count, head_dim, rows);                     \
+  }                                                                                                \
+  template <>                                                                                      \
+  void pack_rows<T>(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim, \
+                    Accumulator<T>* packed, std::int64_t width) {                                  \
+    HWY_DYNAMIC_DISPATCH(pack_##name)(rows, stride, count, head_dim, packed, width);               \
+  }                                                                                                \
+  }
+LONGSEQ_DISPATCH(float, f32)
+LONGSEQ_DISPATCH(double, f64)
+LONGSEQ_DISPATCH(BFloat16, bf16)
+#undef LONGSEQ_DISPATCH
+
+}  // namespace longseq
+#endif

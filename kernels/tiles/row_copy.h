@@ -1,0 +1,28 @@
+// Rows to lanes and back: what a tile costs beside its products. Rows are read and written where they lie, in
+// their storage type; lanes are in the type that is computed in. Not for use outside kernels/.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/bfloat16.h"
+
+namespace longseq::detail {
+
+/// lanes[d·width + t] = rows[t][d] for t < count, d < head_dim; lanes from count to width become zero.
+/// (T, A): (float, float), (BFloat16, float), (double, double).
+template <class T>
+void rows_to_lanes(const T* const* rows, std::int64_t count, std::int64_t head_dim, Accumulator<T>* lanes,
+                   std::int64_t width);
+
+/// rows[t][d] = lanes[d·width + t] for t < count, d < head_dim.
+template <class T>
+void lanes_to_rows(const Accumulator<T>* lanes, std::int64_t width, std::int64_t count, std::int64_t head_dim,
+                   T* const* rows);
+
+/// packed[t·width + d] = rows[t·stride + d] for t < count, d < head_dim; columns from head_dim to width
+/// become zero.
+template <class T>
+void pack_rows(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+               Accumulator<T>* packed, std::int64_t width);
+
+}  // namespace longseq::detail

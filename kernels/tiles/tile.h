@@ -1,0 +1,108 @@
+// What the tiles of the forward and of the backward pass have in common: queries as lanes, pieces of keys,
+// and who of the ones sees which of the others. Not for use outside kernels/.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/attention.h"
+
+namespace longseq::detail {
+
+inline constexpr double kLog2E = 1.44269504088896340736;  // exponents are kept to the base 2
+inline constexpr std::int64_t kMostLanes = 64;            // queries of a tile, at most
+inline constexpr std::int64_t kLaneGroup = 16;            // lanes that are computed or left out together
+inline constexpr std::int64_t kMostGroups = kMostLanes / kLaneGroup;
+
+template <class A>
+using Index = std::conditional_t<sizeof(A) == 4, std::int32_t, std::int64_t>;
+
+/// Query rows of a block, one after the other: (token, head) pairs, token by token, so that the heads of one
+/// group read their keys together.
+struct FoldedRows {
+  std::int64_t first_head = 0;
+  std::int64_t fold = 1;  // heads of a token
+  Interval rows;          // of the block's tokens · fold
+
+  std::int64_t token(std::int64_t lane) const { return (rows.begin + lane) / fold; }
+  std::int64_t head(std::int64_t lane) const { return first_head + (rows.begin + lane) % fold; }
+};
+
+/// The queries of a tile as its kernels see them beside one key block.
+template <class A>
+struct Lanes {
+  std::int64_t count = 0;                             // queries that are there
+  alignas(64) Index<A> visible_begin[2][kMostLanes];  // the two intervals of visible rows of the key block
+  alignas(64) Index<A> visible_end[2][kMostLanes];    // (empty where there is no query)
+  alignas(64) Index<A> position[kMostLanes];          // less the position of the block's first key
+  alignas(64) Index<A> table[kMostLanes];             // where the bias of distance 0 of its head lies
+};
+
+/// What each group of lanes sees of a key block: the hulls of its intervals, and the rows that all see.
+struct Outlook {
+  struct Group {
+    Interval hull[2];
+    Interval core[2];
+  };
+  Group groups[kMostGroups];
+  int count = 0;     // groups that have a query
+  Interval hull;     // of all groups
+  Interval core[2];  // rows that all queries see
+};
+
+/// Fills `lanes` for queries of `block_positions` and gives their outlook.
+template <class A>
+Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& queries, Run keys,
+             Lanes<A>& lanes);
+
+/// Fills lanes.table, of all lanes, for the heads of these queries.
+template <class A>
+void find_tables(const FoldedRows& queries, const DistanceBias<A>& bias, Lanes<A>& lanes) {
+  for (std::int64_t lane = 0; lane < kMostLanes; ++lane) {
+    const std::int64_t head = queries.head(lane < lanes.count ? lane : 0);
+    lanes.table[lane] = static_cast<Index<A>>(head * bias.row_size() + bias.reach);
+  }
+}
+
+/// Keys that the same lanes see, or nearly: `masked` where some pair of them is not visible.
+struct Span {
+  Interval keys;
+  std::int64_t first_lane;
+  std::int64_t last_lane;
+  bool masked;
+};
+
+/// Some keys, cut into spans so that corners of windows and diagonals are not computed in full.
+/// Scores outside the spans are neither written nor read.
+struct Piece {
+  Interval keys;                     // of the block; empty: nothing to do
+  Interval group_keys[kMostGroups];  // those that each group of lanes takes in, without a gap
+  int span_count = 0;
+  Span spans[2 * kMostGroups + 5];
+};
+Piece cut(const Outlook& outlook, Interval keys);
+
+/// Keys and values in the type that they are computed in.
+template <class A>
+struct KeyRows {
+  const A* k;
+  const A* v;
+  std::int64_t k_stride;
+  std::int64_t v_stride;
+  std::int64_t origin;  // the row of the key block that k and v point to
+  Interval coming{};    // rows that the next piece will want: fetched meanwhile into the second-level cache
+
+  const A* k_row(std::int64_t key) const { return k + (key - origin) * k_stride; }
+  const A* v_row(std::int64_t key) const { return v + (key - origin) * v_stride; }
+};
+
+/// The distance bias: a lane at key row j looks up table[lane] + clamp(position[lane] − j·key_stride,
+/// ±reach).
+template <class A>
+struct TileBias {
+  const A* values = nullptr;  // null: no bias
+  Index<A> reach = 0;
+  Index<A> key_stride = 1;
+};
+
+}  // namespace longseq::detail
