@@ -22,14 +22,17 @@ std::array<T*, kBackwardLanes> rows_of(const View& view, std::int64_t batch, con
   return rows;
 }
 
-/// Rows to lanes, and packed as rows.
+/// Rows to lanes, in blocks, and packed as rows.
 template <class T>
 void load_rows(const std::array<const T*, kBackwardLanes>& rows, std::int64_t count, std::int64_t head_dim,
-               std::int64_t width, Accumulator<T>* lanes, Accumulator<T>* packed) {
-  rows_to_lanes<T>(rows.data(), count, head_dim, lanes, kBackwardLanes);
+               std::int64_t stride, Accumulator<T>* lanes, Accumulator<T>* packed) {
+  for (std::int64_t first = 0; first < kBackwardLanes; first += kLaneBlock) {
+    rows_to_lanes<T>(rows.data() + first, std::clamp<std::int64_t>(count - first, 0, kLaneBlock), head_dim,
+                     lanes + first * head_dim, kLaneBlock);
+  }
   for (std::int64_t t = 0; t < count; ++t)
-    pack_rows<T>(rows[static_cast<std::size_t>(t)], 0, 1, head_dim, packed + t * width, width);
-  std::fill(packed + count * width, packed + kBackwardLanes * width, Accumulator<T>{0});
+    pack_rows<T>(rows[static_cast<std::size_t>(t)], 0, 1, head_dim, packed + t * stride, stride);
+  std::fill(packed + count * stride, packed + kBackwardLanes * stride, Accumulator<T>{0});
 }
 
 template <class T>
@@ -38,16 +41,16 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
   using A = Accumulator<T>;
   BackwardTile<A>& tile = scratch.tile;
   const std::int64_t count = queries.rows.size();
-  load_rows<T>(rows_of<const T>(block.q, task.batch, queries), count, tile.head_dim, tile.width,
+  load_rows<T>(rows_of<const T>(block.q, task.batch, queries), count, tile.head_dim, tile.stride,
                tile.query_lanes, tile.query_rows);
-  load_rows<T>(rows_of<const T>(block.d_o, task.batch, queries), count, tile.head_dim, tile.width,
+  load_rows<T>(rows_of<const T>(block.d_o, task.batch, queries), count, tile.head_dim, tile.stride,
                tile.d_o_lanes, tile.d_o_rows);
   if (call.terms.relative.present()) {
-    load_rows<T>(rows_of<const T>(block.position_q, task.batch, queries), count, tile.head_dim, tile.width,
+    load_rows<T>(rows_of<const T>(block.position_q, task.batch, queries), count, tile.head_dim, tile.stride,
                  scratch.relative.query_lanes, scratch.relative.query_rows);
-    std::fill_n(scratch.relative.dq_rows, kBackwardLanes * tile.width, A{0});
+    std::fill_n(scratch.relative.dq_rows, kBackwardLanes * tile.stride, A{0});
   }
-  std::fill_n(tile.dq_rows, kBackwardLanes * tile.width, A{0});
+  std::fill_n(tile.dq_rows, kBackwardLanes * tile.stride, A{0});
   for (std::int64_t t = 0; t < kBackwardLanes; ++t) {
     A lse = 0, delta = 0;
     if (t < count) {
@@ -60,9 +63,9 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
 }
 
 template <class A>
-void add_rows(const A* rows, std::int64_t width, const FoldedRows& queries, std::int64_t batch, A factor,
+void add_rows(const A* rows, std::int64_t stride, const FoldedRows& queries, std::int64_t batch, A factor,
               TensorView<A> out) {
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t, rows += width) {
+  for (std::int64_t t = 0; t < queries.rows.size(); ++t, rows += stride) {
     A* row = out.row(batch, queries.head(t), queries.token(t));
     for (std::int64_t d = 0; d < out.shape.head_dim; ++d) row[d] += factor * rows[d];
   }
@@ -139,21 +142,21 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   procession.pass(task.place, number);
   procession.wait(task.place, number, poll);
   const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(tile.head_dim)));
-  add_rows(tile.dq_rows, tile.width, queries, task.batch, factor, block.dq);
+  add_rows(tile.dq_rows, tile.stride, queries, task.batch, factor, block.dq);
   if (call.terms.relative.present())
-    add_rows(scratch.relative.dq_rows, tile.width, queries, task.batch, factor, block.d_position_q);
+    add_rows(scratch.relative.dq_rows, tile.stride, queries, task.batch, factor, block.d_position_q);
   procession.pass(task.place, number + 1);
 }
 
 template <class T>
 void load_keys(const GradientKeys<T>& keys, const BackwardTask& task, BackwardScratch<T>& scratch) {
-  const std::int64_t width = scratch.tile.width, count = task.keys.size();
+  const std::int64_t stride = scratch.tile.stride, count = task.keys.size();
   pack_rows<T>(keys.k.row(task.batch, task.kv_head, task.keys.begin), keys.k.token_stride, count,
-               scratch.tile.head_dim, scratch.keys.k, width);
+               scratch.tile.head_dim, scratch.keys.k, stride);
   pack_rows<T>(keys.v.row(task.batch, task.kv_head, task.keys.begin), keys.v.token_stride, count,
-               scratch.tile.head_dim, scratch.keys.v, width);
-  std::fill_n(scratch.keys.dk, count * width, Accumulator<T>{0});
-  std::fill_n(scratch.keys.dv, count * width, Accumulator<T>{0});
+               scratch.tile.head_dim, scratch.keys.v, stride);
+  std::fill_n(scratch.keys.dk, count * stride, Accumulator<T>{0});
+  std::fill_n(scratch.keys.dv, count * stride, Accumulator<T>{0});
   scratch.keys.origin = task.keys.begin;
 }
 
@@ -165,8 +168,8 @@ void store_keys(const GradientKeys<T>& keys, const BackwardTask& task, const Bac
     A* dk = keys.dk.row(task.batch, task.kv_head, task.keys.begin + n);
     A* dv = keys.dv.row(task.batch, task.kv_head, task.keys.begin + n);
     for (std::int64_t d = 0; d < scratch.tile.head_dim; ++d) {
-      dk[d] += factor * scratch.keys.dk[n * scratch.tile.width + d];
-      dv[d] += scratch.keys.dv[n * scratch.tile.width + d];
+      dk[d] += factor * scratch.keys.dk[n * scratch.tile.stride + d];
+      dv[d] += scratch.keys.dv[n * scratch.tile.stride + d];
     }
   }
 }
@@ -202,20 +205,21 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
   const auto take = [&next](std::int64_t count) { return std::exchange(next, next + count); };
   tile.head_dim = head_dim;
   tile.width = packed_width(head_dim);
+  tile.stride = packed_stride(head_dim);
   tile.score_scale = static_cast<A>(kLog2E / std::sqrt(static_cast<double>(head_dim)));
   for (A** lanes : {&tile.query_lanes, &tile.d_o_lanes}) *lanes = take(head_dim * kBackwardLanes);
   for (A** rows : {&tile.query_rows, &tile.d_o_rows, &tile.dq_rows})
-    *rows = take(tile.width * kBackwardLanes);
+    *rows = take(tile.stride * kBackwardLanes);
   for (A** values : {&tile.lse, &tile.delta}) *values = take(kBackwardLanes);
-  for (A** rows : {&keys.k, &keys.v, &keys.dk, &keys.dv}) *rows = take(task_keys(head_dim) * tile.width);
+  for (A** rows : {&keys.k, &keys.v, &keys.dk, &keys.dv}) *rows = take(task_keys(head_dim) * tile.stride);
   for (A** scores : {&weights, &d_scores}) *scores = take(kBackwardKeys * kBackwardLanes);
   prepare_terms(call, *this);
 }
 
 template <class T>
 std::int64_t BackwardScratch<T>::elements(std::int64_t head_dim) {
-  const std::int64_t width = packed_width(head_dim);
-  return (2 * head_dim + 3 * width + 2) * kBackwardLanes + 4 * task_keys(head_dim) * width +
+  const std::int64_t stride = packed_stride(head_dim);
+  return (2 * head_dim + 3 * stride + 2) * kBackwardLanes + 4 * task_keys(head_dim) * stride +
          2 * kBackwardKeys * kBackwardLanes;
 }
 

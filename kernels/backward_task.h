@@ -86,13 +86,13 @@ struct BackwardScratch {
   /// Relative keys, as tile and pieces need them; sizes in backward_relative.cpp.
   struct Relative {
     Tensor<A> memory;
-    A* query_lanes;     // [head_dim][kBackwardLanes]: the position queries
-    A* query_rows;      // [kBackwardLanes][width]
-    A* dq_rows;         // [kBackwardLanes][width]
-    A* rows;            // [distances of a piece][width]: r
+    A* query_lanes;     // [2][head_dim][kLaneBlock]: the position queries
+    A* query_rows;      // [kBackwardLanes][stride]
+    A* dq_rows;         // [kBackwardLanes][stride]
+    A* rows;            // [distances of a piece][stride]: r
     A* d_rows;          // as rows: dr
     A* products;        // [distances of a piece][kBackwardLanes]
-    std::vector<A> dr;  // [group][distances of r][width], as the task sums it
+    std::vector<A> dr;  // [group][distances of r][stride], as the task sums it
     Interval touched;   // distances of r, of dr
   } relative;
 };

@@ -28,7 +28,7 @@ template <class T>
 Accumulator<T>* dr_of_head(const BackwardCall<T>& call, const FoldedRows& queries,
                            BackwardScratch<T>& scratch) {
   const std::int64_t head = queries.head(0) % call.group();
-  return scratch.relative.dr.data() + head * call.terms.relative.r.shape.tokens * scratch.tile.width;
+  return scratch.relative.dr.data() + head * call.terms.relative.r.shape.tokens * scratch.tile.stride;
 }
 
 }  // namespace
@@ -41,20 +41,20 @@ void prepare_terms(const BackwardCall<T>& call, BackwardScratch<T>& scratch) {
   }
   if (!call.terms.relative.present()) return;
   auto& relative = scratch.relative;
-  const std::int64_t head_dim = scratch.tile.head_dim, width = scratch.tile.width;
+  const std::int64_t head_dim = scratch.tile.head_dim, stride = scratch.tile.stride;
   constexpr std::int64_t kRows = kBackwardKeys + kShared;
   relative.memory =
-      Tensor<A>({1, 1, (head_dim + 2 * width) * kBackwardLanes + kRows * (2 * width + kBackwardLanes), 1});
+      Tensor<A>({1, 1, (head_dim + 2 * stride) * kBackwardLanes + kRows * (2 * stride + kBackwardLanes), 1});
   A* next = relative.memory.data();
   const auto take = [&next](std::int64_t count) { return std::exchange(next, next + count); };
   relative.query_lanes = take(head_dim * kBackwardLanes);
-  relative.query_rows = take(width * kBackwardLanes);
-  relative.dq_rows = take(width * kBackwardLanes);
-  relative.rows = take(kRows * width);
-  relative.d_rows = take(kRows * width);
+  relative.query_rows = take(stride * kBackwardLanes);
+  relative.dq_rows = take(stride * kBackwardLanes);
+  relative.rows = take(kRows * stride);
+  relative.d_rows = take(kRows * stride);
   relative.products = take(kRows * kBackwardLanes);
   if (call.gradients.r.data != nullptr) {
-    relative.dr.assign(static_cast<std::size_t>(call.group() * call.terms.relative.r.shape.tokens * width),
+    relative.dr.assign(static_cast<std::size_t>(call.group() * call.terms.relative.r.shape.tokens * stride),
                        A{0});
   }
 }
@@ -67,8 +67,8 @@ void score_relative(const BackwardCall<T>& call, Run query_positions, Run key_po
   const std::int64_t rows = piece.keys.size() + kShared;
   gather_relative_rows(call.terms.relative, queries.head(0),
                        distances_of(query_positions, key_positions, queries, piece), {0, rows}, relative.rows,
-                       tile.width);
-  multiply_rows(relative.rows, tile.width, rows, tile.head_dim, relative.query_lanes, kBackwardLanes,
+                       tile.stride);
+  multiply_rows(relative.rows, tile.stride, rows, tile.head_dim, relative.query_lanes, kBackwardLanes,
                 relative.products);
   shear(relative.products, piece.keys.size(), kBackwardLanes, scratch.d_scores);
 }
@@ -112,7 +112,7 @@ void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Ru
                             const FoldedRows& queries, const Piece& piece, BackwardScratch<T>& scratch) {
   using A = Accumulator<T>;
   auto& relative = scratch.relative;
-  const std::int64_t width = scratch.tile.width, rows = piece.keys.size() + kShared;
+  const std::int64_t width = scratch.tile.width, stride = scratch.tile.stride, rows = piece.keys.size() + kShared;
   // dS back from keys to distances: the shear of score_relative() undone.
   A* d_products = relative.products;
   std::fill_n(d_products, rows * kBackwardLanes, A{0});
@@ -123,19 +123,19 @@ void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Ru
         d_products[(n + kShared - t) * kBackwardLanes + t] = scratch.d_scores[n * kBackwardLanes + t];
     }
   }
-  add_row_product(RowProduct<A>{relative.dq_rows, width, kBackwardLanes, d_products, 1, kBackwardLanes,
-                                relative.rows, width, rows, width});
+  add_row_product(RowProduct<A>{relative.dq_rows, stride, kBackwardLanes, d_products, true,
+                                relative.rows, stride, rows, width});
   if (call.gradients.r.data == nullptr) return;
-  std::fill_n(relative.d_rows, rows * width, A{0});
-  add_row_product(RowProduct<A>{relative.d_rows, width, rows, d_products, kBackwardLanes, 1,
-                                relative.query_rows, width, kBackwardLanes, width});
+  std::fill_n(relative.d_rows, rows * stride, A{0});
+  add_row_product(RowProduct<A>{relative.d_rows, stride, rows, d_products, false,
+                                relative.query_rows, stride, kBackwardLanes, width});
   const DistanceRows distances = distances_of(query_positions, key_positions, queries, piece);
   const std::int64_t last = call.terms.relative.r.shape.tokens - 1;
   A* dr = dr_of_head(call, queries, scratch);
   for (std::int64_t i = 0; i < rows; ++i) {
     const std::int64_t row =
         std::clamp<std::int64_t>(distances.at(i) - call.terms.relative.first_distance, 0, last);
-    for (std::int64_t d = 0; d < width; ++d) dr[row * width + d] += relative.d_rows[i * width + d];
+    for (std::int64_t d = 0; d < width; ++d) dr[row * stride + d] += relative.d_rows[i * stride + d];
     relative.touched = hull_of(relative.touched, {row, row + 1});
   }
 }
@@ -156,11 +156,11 @@ void add_term_gradients(BackwardCall<T>& call, const BackwardTask& task, Backwar
   }
   if (call.gradients.r.data != nullptr) {
     const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(scratch.tile.head_dim)));
-    const std::int64_t width = scratch.tile.width, distances = call.gradients.r.shape.tokens;
+    const std::int64_t stride = scratch.tile.stride, distances = call.gradients.r.shape.tokens;
     for (std::int64_t h = 0; h < call.group(); ++h) {
       for (std::int64_t n = scratch.relative.touched.begin; n < scratch.relative.touched.end; ++n) {
         A* out = call.gradients.r.row(0, first_head + h, n);
-        A* sum = scratch.relative.dr.data() + (h * distances + n) * width;
+        A* sum = scratch.relative.dr.data() + (h * distances + n) * stride;
         for (std::int64_t d = 0; d < scratch.tile.head_dim; ++d)
           out[d] += factor * std::exchange(sum[d], A{0});
       }

@@ -21,6 +21,7 @@ namespace longseq::HWY_NAMESPACE {
 using detail::BackwardTile;
 using detail::GradientRows;
 using detail::kBackwardLanes;
+using detail::kLaneBlock;
 using detail::Piece;
 using detail::RowProduct;
 using detail::Span;
@@ -38,7 +39,10 @@ struct Call {
   A* HWY_RESTRICT d_scores;
 
   std::int64_t row(std::int64_t key) const { return (key - piece.keys.begin) * kBackwardLanes; }
-  std::int64_t packed(std::int64_t key) const { return (key - keys.origin) * tile.width; }
+  std::int64_t lanes(std::int64_t lane) const {
+    return lane / kLaneBlock * tile.head_dim * kLaneBlock + lane % kLaneBlock;
+  }
+  std::int64_t packed(std::int64_t key) const { return (key - keys.origin) * tile.stride; }
 };
 
 /// weights = 2^(scale·q·k + bias − lse), 0 where not visible. kPlain: no mask, no bias, nothing to add.
@@ -110,8 +114,8 @@ HWY_NOINLINE void lane_rows(const Call<A>& call, bool masked, std::int64_t lane,
 #pragma GCC unroll 2
       for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::Zero(d);
     }
-    multiply<kRows, kFirst, kLast, A>(sums, {Stage::left(call) + call.packed(key), call.tile.width, 1},
-                                      {Stage::right(call) + lane, kBackwardLanes}, call.tile.head_dim);
+    multiply<kRows, kFirst, kLast, A>(sums, Left{Stage::left(call) + call.packed(key), call.tile.stride, Constant<1>()},
+                                      {Stage::right(call) + call.lanes(lane), kLaneBlock}, call.tile.head_dim);
     A* HWY_RESTRICT out = Stage::out(call) + call.row(key) + lane;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
@@ -160,34 +164,40 @@ HWY_INLINE void lane_piece(const Call<A>& call) {
 /// The rows of a product with head_dim as lanes, for one or both columns of vectors from dimension `dim` on.
 template <int kRows>
 struct AddRows {
-  template <int kLast, class A>
+  template <int kLast, bool kTransposed, class A>
   static HWY_NOINLINE void columns(Interval rows, const RowProduct<A>& product, std::int64_t dim) {
     const Tag<A> d;
     const std::int64_t lanes = lanes_of<A>();
+    constexpr std::int64_t kLeftRow = kTransposed ? 1 : kBackwardLanes;
+    constexpr std::int64_t kLeftStep = kTransposed ? kBackwardLanes : 1;
+    const std::int64_t out_row = product.out_row;
+    const A* HWY_RESTRICT left = product.left + rows.begin * kLeftRow;
+    A* HWY_RESTRICT out = product.out + rows.begin * out_row + dim;
     for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
-      A* HWY_RESTRICT out = product.out + row * product.out_row + dim;
       Vec<A> sums[kRows][kColumns];
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-        for (int c = 0; c < kLast; ++c) sums[r][c] = hn::Load(d, out + r * product.out_row + c * lanes);
+        for (int c = 0; c < kLast; ++c) sums[r][c] = hn::Load(d, out + r * out_row + c * lanes);
       }
-      multiply<kRows, 0, kLast, A>(
-          sums, {product.left + row * product.left_row, product.left_row, product.left_step},
-          {product.right + dim, product.right_row}, product.count);
+      multiply<kRows, 0, kLast>(sums, Left{left, Constant<kLeftRow>(), Constant<kLeftStep>()},
+                                Right<A>{product.right + dim, product.right_row}, product.count);
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-        for (int c = 0; c < kLast; ++c) hn::Store(sums[r][c], d, out + r * product.out_row + c * lanes);
+        for (int c = 0; c < kLast; ++c) hn::Store(sums[r][c], d, out + r * out_row + c * lanes);
       }
+      left += kRows * kLeftRow;
+      out += kRows * out_row;
     }
   }
   template <class A>
   static HWY_INLINE void run(Interval rows, const RowProduct<A>& product, const std::int64_t& dim) {
-    if (dim + lanes_of<A>() < product.width) {
-      columns<2, A>(rows, product, dim);
+    const bool both = dim + lanes_of<A>() < product.width;
+    if (product.transposed) {
+      both ? columns<2, true, A>(rows, product, dim) : columns<1, true, A>(rows, product, dim);
     } else {
-      columns<1, A>(rows, product, dim);
+      both ? columns<2, false, A>(rows, product, dim) : columns<1, false, A>(rows, product, dim);
     }
   }
 };
@@ -203,19 +213,19 @@ HWY_INLINE void backward_piece(const Call<A>& call) {
   lane_piece<Weigh>(call);
   lane_piece<Differentiate>(call);
   const BackwardTile<A>& tile = call.tile;
-  const std::int64_t width = tile.width;
+  const std::int64_t width = tile.width, stride = tile.stride;
   for (int s = 0; s < call.piece.span_count; ++s) {
     const Span& span = call.piece.spans[s];
     const std::int64_t first = span.first_lane, count = span.last_lane - first;
     const std::int64_t packed = call.packed(span.keys.begin);
     const A* weights = call.weights + call.row(span.keys.begin) + first;
     const A* d_scores = call.d_scores + call.row(span.keys.begin) + first;
-    add_rows<A>({call.keys.dv + packed, width, span.keys.size(), weights, kBackwardLanes, 1,
-                 tile.d_o_rows + first * width, width, count, width});
-    add_rows<A>({call.keys.dk + packed, width, span.keys.size(), d_scores, kBackwardLanes, 1,
-                 tile.query_rows + first * width, width, count, width});
-    add_rows<A>({tile.dq_rows + first * width, width, count, d_scores, 1, kBackwardLanes,
-                 call.keys.k + packed, width, span.keys.size(), width});
+    add_rows<A>({call.keys.dv + packed, stride, span.keys.size(), weights, false,
+                 tile.d_o_rows + first * stride, stride, count, width});
+    add_rows<A>({call.keys.dk + packed, stride, span.keys.size(), d_scores, false,
+                 tile.query_rows + first * stride, stride, count, width});
+    add_rows<A>({tile.dq_rows + first * stride, stride, count, d_scores, true, call.keys.k + packed,
+                 stride, span.keys.size(), width});
   }
 }
 

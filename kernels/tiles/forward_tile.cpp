@@ -94,7 +94,7 @@ HWY_NOINLINE void score_rows(const Call<A>& call, bool masked, std::int64_t lane
 #pragma GCC unroll 2
       for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::Zero(d);
     }
-    multiply<kRows, kFirst, kLast, A>(sums, {call.keys.k_row(key), call.keys.k_stride, 1},
+    multiply<kRows, kFirst, kLast, A>(sums, Left{call.keys.k_row(key), call.keys.k_stride, Constant<1>()},
                                       {call.tile.queries + lane, kForwardLanes}, call.tile.head_dim);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
@@ -173,7 +173,7 @@ HWY_NOINLINE void add_values(const Call<A>& call, const A* HWY_RESTRICT decay, s
     for (int s = 0; s < call.piece.span_count; ++s) {
       const Span& span = call.piece.spans[s];
       multiply<kRows, A>(columns_within<A>(lane, span.first_lane, span.last_lane), sums,
-                         {call.keys.v_row(span.keys.begin) + row, 1, call.keys.v_stride},
+                         Left{call.keys.v_row(span.keys.begin) + row, Constant<1>(), call.keys.v_stride},
                          {call.score_row(span.keys.begin) + lane, kForwardLanes}, span.keys.size());
     }
 #pragma GCC unroll 12

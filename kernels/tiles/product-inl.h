@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/positions.h"
 
@@ -35,13 +36,19 @@ HWY_INLINE std::int64_t lanes_of() {
   return static_cast<std::int64_t>(hn::Lanes(Tag<A>()));
 }
 
-/// The left operand of a product: value n of row r lies at at[r·row + n·step].
-template <class A>
+/// The left operand of a product: value n of row r lies at at[r·row + n·step]. Row and Step are std::int64_t or, where
+/// the distance is known, an std::integral_constant, which saves the loop a register a row.
+template <class A, class Row, class Step>
 struct Left {
   const A* HWY_RESTRICT at;
-  std::int64_t row;
-  std::int64_t step;
+  Row row;
+  Step step;
 };
+template <class A, class Row, class Step>
+Left(const A*, Row, Step) -> Left<A, Row, Step>;
+
+template <std::int64_t kValue>
+using Constant = std::integral_constant<std::int64_t, kValue>;
 
 /// The right operand: vector c of step n lies at at[n·step + c·lanes].
 template <class A>
@@ -51,8 +58,9 @@ struct Right {
 };
 
 /// sums[r][c] += Σ_n left[r][n] · right[n][c], n < count, for columns kFirst <= c < kLast.
-template <int kRows, int kFirst, int kLast, class A>
-HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<A> left, Right<A> right, std::int64_t count) {
+template <int kRows, int kFirst, int kLast, class A, class Row, class Step>
+HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<A, Row, Step> left, Right<A> right,
+                         std::int64_t count) {
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
   for (std::int64_t n = 0; n < count; ++n) {
@@ -84,8 +92,8 @@ HWY_INLINE Columns columns_within(std::int64_t lane, std::int64_t first_lane, st
 }
 
 /// multiply() over the columns named.
-template <int kRows, class A>
-HWY_INLINE void multiply(Columns columns, Vec<A> (&sums)[kRows][kColumns], Left<A> left, Right<A> right,
+template <int kRows, class A, class Row, class Step>
+HWY_INLINE void multiply(Columns columns, Vec<A> (&sums)[kRows][kColumns], Left<A, Row, Step> left, Right<A> right,
                          std::int64_t count) {
   switch (columns) {
     case Columns::none:

@@ -17,6 +17,7 @@
 
 HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
+using detail::kLaneBlock;
 
 template <int kRows>
 struct MultiplyRows {
@@ -34,7 +35,7 @@ struct MultiplyRows {
 #pragma GCC unroll 2
           for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
         }
-        multiply<kRows, 0, kColumns, A>(sums, {rows + row * row_size, row_size, 1}, {queries + lane, width},
+        multiply<kRows, 0, kColumns, A>(sums, Left{rows + row * row_size, row_size, Constant<1>()}, {queries + lane / kLaneBlock * head_dim * kLaneBlock + lane % kLaneBlock, kLaneBlock},
                                         head_dim);
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {

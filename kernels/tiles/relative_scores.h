@@ -27,7 +27,8 @@ template <class A>
 void gather_relative_rows(const RelativeKeys<A>& relative, std::int64_t head, const DistanceRows& distances,
                           Interval range, A* rows, std::int64_t width);
 
-/// products[i][lane] = Σ_d rows[i][d] · queries[d][lane], i < count. rows: [count][row_size].
+/// products[i][lane] = Σ_d rows[i][d] · queries[d][lane], i < count. rows: [count][row_size]; queries: [width /
+/// kLaneBlock][head_dim][kLaneBlock]; products: [count][width].
 void multiply_rows(const float* rows, std::int64_t row_size, std::int64_t count, std::int64_t head_dim,
                    const float* queries, std::int64_t width, float* products);
 void multiply_rows(const double* rows, std::int64_t row_size, std::int64_t count, std::int64_t head_dim,

@@ -11,6 +11,7 @@ namespace longseq::detail {
 
 inline constexpr double kLog2E = 1.44269504088896340736;  // exponents are kept to the base 2
 inline constexpr std::int64_t kMostLanes = 64;            // queries of a tile, at most
+inline constexpr std::int64_t kLaneBlock = 32;            // lanes that lie side by side: what is streamed together
 inline constexpr std::int64_t kLaneGroup = 16;            // lanes that are computed or left out together
 inline constexpr std::int64_t kMostGroups = kMostLanes / kLaneGroup;
 
