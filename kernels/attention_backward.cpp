@@ -29,12 +29,17 @@ template <class T>
 std::vector<BackwardTask> plan_tasks(const Pattern& pattern, std::span<const GradientQueries<T>> queries,
                                      std::span<const GradientKeys<T>> keys) {
   const Shape& shape = keys.front().k.shape;
+  std::int64_t all_keys = 0;
+  for (const GradientKeys<T>& block : keys) all_keys += shape.batch * shape.heads * block.positions.count;
+  constexpr std::int64_t kFewestTasks = 32;
+  const std::int64_t pieces = std::max<std::int64_t>(all_keys / (kFewestTasks * detail::kBackwardKeys), 1);
+  const std::int64_t task_keys = std::min(detail::most_task_keys(shape.head_dim), pieces * detail::kBackwardKeys);
   std::vector<BackwardTask> tasks;
   std::vector<std::size_t> places(static_cast<std::size_t>(shape.batch * shape.heads)), places_terms(places);
   for (std::size_t index = 0; index < keys.size(); ++index) {
     const Run positions = keys[index].positions;
-    for (std::int64_t begin = 0; begin < positions.count; begin += detail::task_keys(shape.head_dim)) {
-      const Interval own{begin, std::min(begin + detail::task_keys(shape.head_dim), positions.count)};
+    for (std::int64_t begin = 0; begin < positions.count; begin += task_keys) {
+      const Interval own{begin, std::min(begin + task_keys, positions.count)};
       std::int64_t work = 0;
       for (const std::size_t block : keys[index].queries)
         work += pattern.area(queries[block].positions, positions.slice(own));

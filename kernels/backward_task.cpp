@@ -62,25 +62,6 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
   }
 }
 
-template <class A>
-void add_rows(const A* rows, std::int64_t stride, const FoldedRows& queries, std::int64_t batch, A factor,
-              TensorView<A> out) {
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t, rows += stride) {
-    A* row = out.row(batch, queries.head(t), queries.token(t));
-    for (std::int64_t d = 0; d < out.shape.head_dim; ++d) row[d] += factor * rows[d];
-  }
-}
-
-/// Asks for the rows of a tile that will be needed soon.
-template <class T>
-void fetch(const TensorView<T>& view, std::int64_t batch, const FoldedRows& queries) {
-  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    const T* row = view.row(batch, queries.head(t), queries.token(t));
-    for (std::int64_t d = 0; d < view.shape.head_dim; d += kLine) __builtin_prefetch(row + d, 0, 2);
-  }
-}
-
 /// The tiles [begin, end) of a pass over a query block that may see the keys: all that do lie within.
 template <class T>
 Interval tiles_that_see(const BackwardCall<T>& call, const GradientQueries<T>& block, Run keys,
@@ -135,16 +116,18 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   if (intersect(outlook.hull, task.keys).empty()) return;
   if (call.terms.bias.values != nullptr) find_tables(queries, call.terms.bias, tile.lanes);
   load_tile(call, block, task, queries, scratch);
-  fetch(block.dq, task.batch, queries);
   take_pieces(call, task, block, queries, outlook, scratch);
   Procession& procession =
       call.by_batch_head[static_cast<std::size_t>(task.batch * keys.k.shape.heads + task.kv_head)];
   procession.pass(task.place, number);
   procession.wait(task.place, number, poll);
   const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(tile.head_dim)));
-  add_rows(tile.dq_rows, tile.stride, queries, task.batch, factor, block.dq);
-  if (call.terms.relative.present())
-    add_rows(scratch.relative.dq_rows, tile.stride, queries, task.batch, factor, block.d_position_q);
+  const std::int64_t count = queries.rows.size();
+  add_rows(tile.dq_rows, tile.stride, factor, count, tile.head_dim, rows_of<A>(block.dq, task.batch, queries).data());
+  if (call.terms.relative.present()) {
+    add_rows(scratch.relative.dq_rows, tile.stride, factor, count, tile.head_dim,
+             rows_of<A>(block.d_position_q, task.batch, queries).data());
+  }
   procession.pass(task.place, number + 1);
 }
 
@@ -167,10 +150,8 @@ void store_keys(const GradientKeys<T>& keys, const BackwardTask& task, const Bac
   for (std::int64_t n = 0; n < task.keys.size(); ++n) {
     A* dk = keys.dk.row(task.batch, task.kv_head, task.keys.begin + n);
     A* dv = keys.dv.row(task.batch, task.kv_head, task.keys.begin + n);
-    for (std::int64_t d = 0; d < scratch.tile.head_dim; ++d) {
-      dk[d] += factor * scratch.keys.dk[n * scratch.tile.stride + d];
-      dv[d] += scratch.keys.dv[n * scratch.tile.stride + d];
-    }
+    add_rows(scratch.keys.dk + n * scratch.tile.stride, 0, factor, 1, scratch.tile.head_dim, &dk);
+    add_rows(scratch.keys.dv + n * scratch.tile.stride, 0, A{1}, 1, scratch.tile.head_dim, &dv);
   }
 }
 
@@ -211,7 +192,7 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
   for (A** rows : {&tile.query_rows, &tile.d_o_rows, &tile.dq_rows})
     *rows = take(tile.stride * kBackwardLanes);
   for (A** values : {&tile.lse, &tile.delta}) *values = take(kBackwardLanes);
-  for (A** rows : {&keys.k, &keys.v, &keys.dk, &keys.dv}) *rows = take(task_keys(head_dim) * tile.stride);
+  for (A** rows : {&keys.k, &keys.v, &keys.dk, &keys.dv}) *rows = take(most_task_keys(head_dim) * tile.stride);
   for (A** scores : {&weights, &d_scores}) *scores = take(kBackwardKeys * kBackwardLanes);
   prepare_terms(call, *this);
 }
@@ -219,7 +200,7 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
 template <class T>
 std::int64_t BackwardScratch<T>::elements(std::int64_t head_dim) {
   const std::int64_t stride = packed_stride(head_dim);
-  return (2 * head_dim + 3 * stride + 2) * kBackwardLanes + 4 * task_keys(head_dim) * stride +
+  return (2 * head_dim + 3 * stride + 2) * kBackwardLanes + 4 * most_task_keys(head_dim) * stride +
          2 * kBackwardKeys * kBackwardLanes;
 }
 
@@ -242,10 +223,6 @@ void run_task(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T
       };
       for (std::int64_t tile = seeing.begin; tile < seeing.end; ++tile) {
         if (poll) poll();
-        if (tile + 1 < seeing.end) {
-          fetch(block.q, task.batch, rows_of_tile(tile + 1));
-          fetch(block.d_o, task.batch, rows_of_tile(tile + 1));
-        }
         const std::int64_t number = pass * call.first_tile.back() + call.first_tile[index] + tile;
         take_tile(call, task, block, rows_of_tile(tile), number, scratch, poll);
       }

@@ -23,14 +23,12 @@ std::array<T*, kForwardLanes> rows_of(const View& view, const ForwardTask& task,
   return rows;
 }
 
-/// Asks for rows that will be read (or written: kWrite) soon: they come from memory, and many at once come
-/// sooner.
-template <int kWrite, class T>
+/// Asks for rows that will be written soon: they come from memory, and many at once come sooner.
+template <class T>
 void fetch(const std::array<T*, kForwardLanes>& rows, std::int64_t head_dim) {
   constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
   for (const T* row : rows) {
-    for (std::int64_t d = 0; row != nullptr && d < head_dim; d += kLine)
-      __builtin_prefetch(row + d, kWrite, 3);
+    for (std::int64_t d = 0; row != nullptr && d < head_dim; d += kLine) __builtin_prefetch(row + d, 1, 3);
   }
 }
 
@@ -197,10 +195,8 @@ void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms
               const Poll& poll) {
   const std::int64_t tiles = (task.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
   const std::int64_t head_dim = block.q.shape.head_dim;
-  fetch<0>(rows_of<const T>(block.q, task, tile_rows(task, 0)), head_dim);
   for (std::int64_t i = 0; i < tiles; ++i) {
     const FoldedRows queries = tile_rows(task, i);
-    if (i + 1 < tiles) fetch<0>(rows_of<const T>(block.q, task, tile_rows(task, i + 1)), head_dim);
     auto& tile = scratch.tiles[static_cast<std::size_t>(i)];
     const auto rows = rows_of<const T>(block.q, task, queries);
     rows_to_lanes<T>(rows.data(), queries.rows.size(), tile.head_dim, tile.queries, kForwardLanes);
@@ -220,7 +216,7 @@ void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms
   for (std::int64_t i = 0; i < tiles; ++i) {
     auto& tile = scratch.tiles[static_cast<std::size_t>(i)];
     if (result != nullptr) {
-      if (i + 1 < tiles) fetch<1>(rows_of<T>(result->o, task, tile_rows(task, i + 1)), head_dim);
+      if (i + 1 < tiles) fetch(rows_of<T>(result->o, task, tile_rows(task, i + 1)), head_dim);
       store_result(tile, *result, task, tile_rows(task, i));
     } else {
       store_state(tile, block.state, task, tile_rows(task, i));

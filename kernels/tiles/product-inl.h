@@ -63,17 +63,27 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<A, Row, Step> lef
                          std::int64_t count) {
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
+  // Rows in fours, each four with a pointer of its own: a distance and thrice it then address any row. Where the
+  // distance is a constant, one pointer does.
+  constexpr int kSpan = std::is_same_v<Row, std::int64_t> ? 4 : kRows;
+  constexpr int kPointers = (kRows + kSpan - 1) / kSpan;
+  const A* HWY_RESTRICT pointers[kPointers];
+#pragma GCC unroll 3
+  for (int p = 0; p < kPointers; ++p) pointers[p] = left.at + p * kSpan * left.row;
+  const std::int64_t thrice = 3 * left.row;
   for (std::int64_t n = 0; n < count; ++n) {
     Vec<A> columns[kColumns];
 #pragma GCC unroll 2
     for (int c = kFirst; c < kLast; ++c) columns[c] = hn::LoadU(d, right.at + c * lanes);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
-      const Vec<A> value = hn::Set(d, left.at[r * left.row]);
+      const std::int64_t offset = r % kSpan == 3 ? thrice : r % kSpan * left.row;
+      const Vec<A> value = hn::Set(d, pointers[r / kSpan][offset]);
 #pragma GCC unroll 2
       for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::MulAdd(value, columns[c], sums[r][c]);
     }
-    left.at += left.step;
+#pragma GCC unroll 3
+    for (int p = 0; p < kPointers; ++p) pointers[p] += left.step;
     right.at += right.step;
   }
 }

@@ -13,7 +13,14 @@ HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr std::int64_t kRows = 4;  // transposed at once
+constexpr std::int64_t kRows = 4;   // transposed at once
+constexpr std::int64_t kAhead = 8;  // rows that are asked for before they are needed: they come from far away
+
+template <class T>
+HWY_INLINE void fetch(const T* row, std::int64_t head_dim) {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t dim = 0; dim < head_dim; dim += kLine) __builtin_prefetch(row + dim, 0, 3);
+}
 
 template <class D, class T>
 HWY_INLINE hn::Vec<D> load(D d, const T* at) {
@@ -53,7 +60,9 @@ HWY_INLINE void to_lanes(const T* const* rows, std::int64_t count, std::int64_t 
   const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
   HWY_ALIGN A mixed[kRows * hn::MaxLanes(d)];  // [step][kRows]
   std::int64_t t = 0;
-  for (; t + kRows <= count; t += kRows) {
+  for (; t < std::min(kAhead, count); ++t) fetch(rows[t], head_dim);
+  for (t = 0; t + kRows <= count; t += kRows) {
+    for (std::int64_t r = t + kAhead; r < std::min(t + kAhead + kRows, count); ++r) fetch(rows[r], head_dim);
     std::int64_t dim = 0;
     for (; dim + step <= head_dim; dim += step) {
       hn::StoreInterleaved4(load(d, rows[t] + dim), load(d, rows[t + 1] + dim), load(d, rows[t + 2] + dim),
@@ -117,6 +126,32 @@ HWY_INLINE void pack(const T* rows, std::int64_t stride, std::int64_t count, std
   }
 }
 
+template <class A>
+HWY_INLINE void add(const A* HWY_RESTRICT rows, std::int64_t stride, A factor, std::int64_t count,
+                    std::int64_t head_dim, A* const* out) {
+  const hn::ScalableTag<A> d;
+  const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
+  for (std::int64_t t = 0; t < std::min(kAhead, count); ++t) fetch(out[t], head_dim);
+  for (std::int64_t t = 0; t < count; ++t, rows += stride) {
+    if (t + kAhead < count) fetch(out[t + kAhead], head_dim);
+    std::int64_t dim = 0;
+    for (; dim + step <= head_dim; dim += step) {
+      const auto sum = hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, rows + dim), hn::LoadU(d, out[t] + dim));
+      hn::StoreU(sum, d, out[t] + dim);
+    }
+    for (; dim < head_dim; ++dim) out[t][dim] += factor * rows[dim];
+  }
+}
+
+void add_f32(const float* rows, std::int64_t stride, float factor, std::int64_t count, std::int64_t head_dim,
+             float* const* out) {
+  add(rows, stride, factor, count, head_dim, out);
+}
+void add_f64(const double* rows, std::int64_t stride, double factor, std::int64_t count, std::int64_t head_dim,
+             double* const* out) {
+  add(rows, stride, factor, count, head_dim, out);
+}
+
 #define LONGSEQ_DEFINE(T, name)                                                                   \
   void to_lanes_##name(const T* const* rows, std::int64_t count, std::int64_t head_dim,           \
                        Accumulator<T>* lanes, std::int64_t width) {                               \
@@ -140,6 +175,19 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace longseq {
+
+HWY_EXPORT(add_f32);
+HWY_EXPORT(add_f64);
+namespace detail {
+void add_rows(const float* rows, std::int64_t stride, float factor, std::int64_t count, std::int64_t head_dim,
+              float* const* out) {
+  HWY_DYNAMIC_DISPATCH(add_f32)(rows, stride, factor, count, head_dim, out);
+}
+void add_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count, std::int64_t head_dim,
+              double* const* out) {
+  HWY_DYNAMIC_DISPATCH(add_f64)(rows, stride, factor, count, head_dim, out);
+}
+}  // namespace detail
 
 #define LONGSEQ_DISPATCH(T, name)                                                                  \
   HWY_EXPORT(to_lanes_##name);                                                                     \
