@@ -33,7 +33,8 @@ std::vector<BackwardTask> plan_tasks(const Pattern& pattern, std::span<const Gra
   for (const GradientKeys<T>& block : keys) all_keys += shape.batch * shape.heads * block.positions.count;
   constexpr std::int64_t kFewestTasks = 32;
   const std::int64_t pieces = std::max<std::int64_t>(all_keys / (kFewestTasks * detail::kBackwardKeys), 1);
-  const std::int64_t task_keys = std::min(detail::most_task_keys(shape.head_dim), pieces * detail::kBackwardKeys);
+  const std::int64_t task_keys =
+      std::min(detail::most_task_keys(shape.head_dim), pieces * detail::kBackwardKeys);
   std::vector<BackwardTask> tasks;
   std::vector<std::size_t> places(static_cast<std::size_t>(shape.batch * shape.heads)), places_terms(places);
   for (std::size_t index = 0; index < keys.size(); ++index) {

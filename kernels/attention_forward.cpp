@@ -21,7 +21,6 @@ using detail::ForwardResult;
 using detail::ForwardScratch;
 using detail::ForwardTask;
 using detail::kForwardLanes;
-using detail::kTilesPerTask;
 
 constexpr double kLn2 = 0.69314718055994530942;
 
@@ -39,13 +38,14 @@ std::vector<ForwardTask> plan_tasks(const Pattern& pattern, std::span<const Quer
   std::int64_t tiles = 0;
   for (const QueryBlock<T>& block : blocks)
     tiles += block.q.shape.batch * heads * block.positions.count / kForwardLanes;
-  const std::int64_t tiles_per_task = std::clamp<std::int64_t>(tiles / (8 * threads), 1, kTilesPerTask);
+  const std::int64_t task_tiles =
+      std::clamp<std::int64_t>(tiles / (8 * threads), 1, detail::tiles_per_task(relative));
   std::vector<ForwardTask> tasks;
   for (std::size_t index = 0; index < blocks.size(); ++index) {
     const QueryBlock<T>& block = blocks[index];
     const std::int64_t rows = block.positions.count * fold;
-    for (std::int64_t begin = 0; begin < rows; begin += tiles_per_task * kForwardLanes) {
-      const Interval own{begin, std::min(begin + tiles_per_task * kForwardLanes, rows)};
+    for (std::int64_t begin = 0; begin < rows; begin += task_tiles * kForwardLanes) {
+      const Interval own{begin, std::min(begin + task_tiles * kForwardLanes, rows)};
       const Interval tokens{own.begin / fold, (own.end - 1) / fold + 1};
       std::int64_t work = 0;
       for (const KeyBlock<T>& keys : block.keys)

@@ -123,7 +123,8 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   procession.wait(task.place, number, poll);
   const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(tile.head_dim)));
   const std::int64_t count = queries.rows.size();
-  add_rows(tile.dq_rows, tile.stride, factor, count, tile.head_dim, rows_of<A>(block.dq, task.batch, queries).data());
+  add_rows(tile.dq_rows, tile.stride, factor, count, tile.head_dim,
+           rows_of<A>(block.dq, task.batch, queries).data());
   if (call.terms.relative.present()) {
     add_rows(scratch.relative.dq_rows, tile.stride, factor, count, tile.head_dim,
              rows_of<A>(block.d_position_q, task.batch, queries).data());
@@ -192,7 +193,8 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
   for (A** rows : {&tile.query_rows, &tile.d_o_rows, &tile.dq_rows})
     *rows = take(tile.stride * kBackwardLanes);
   for (A** values : {&tile.lse, &tile.delta}) *values = take(kBackwardLanes);
-  for (A** rows : {&keys.k, &keys.v, &keys.dk, &keys.dv}) *rows = take(most_task_keys(head_dim) * tile.stride);
+  for (A** rows : {&keys.k, &keys.v, &keys.dk, &keys.dv})
+    *rows = take(most_task_keys(head_dim) * tile.stride);
   for (A** scores : {&weights, &d_scores}) *scores = take(kBackwardKeys * kBackwardLanes);
   prepare_terms(call, *this);
 }

@@ -61,11 +61,12 @@ struct BackwardCall {
   std::int64_t group() const { return queries.front().q.shape.heads / keys.front().k.shape.heads; }
 };
 
-/// Keys of a task, at most: as many as fit, with their gradients, into 740 KB of the second-level cache, since each
-/// task loads all queries; no more than 6 pieces, so that there are tasks enough.
+/// Keys of a task, at most: as many as fit, with their gradients, into 740 KB of the second-level cache,
+/// since each task loads all queries; no more than 6 pieces, so that there are tasks enough.
 constexpr std::int64_t most_task_keys(std::int64_t head_dim) {
   constexpr std::int64_t kElements = 740'000 / 4 / 4;  // of f32; of f64 they fill twice that
-  return kBackwardKeys * std::clamp<std::int64_t>(kElements / (kBackwardKeys * packed_stride(head_dim)), 1, 6);
+  return kBackwardKeys *
+         std::clamp<std::int64_t>(kElements / (kBackwardKeys * packed_stride(head_dim)), 1, 6);
 }
 
 /// What one thread works in.

@@ -112,7 +112,8 @@ void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Ru
                             const FoldedRows& queries, const Piece& piece, BackwardScratch<T>& scratch) {
   using A = Accumulator<T>;
   auto& relative = scratch.relative;
-  const std::int64_t width = scratch.tile.width, stride = scratch.tile.stride, rows = piece.keys.size() + kShared;
+  const std::int64_t width = scratch.tile.width, stride = scratch.tile.stride,
+                     rows = piece.keys.size() + kShared;
   // dS back from keys to distances: the shear of score_relative() undone.
   A* d_products = relative.products;
   std::fill_n(d_products, rows * kBackwardLanes, A{0});
@@ -123,12 +124,12 @@ void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Ru
         d_products[(n + kShared - t) * kBackwardLanes + t] = scratch.d_scores[n * kBackwardLanes + t];
     }
   }
-  add_row_product(RowProduct<A>{relative.dq_rows, stride, kBackwardLanes, d_products, true,
-                                relative.rows, stride, rows, width});
+  add_row_product(RowProduct<A>{relative.dq_rows, stride, kBackwardLanes, d_products, true, relative.rows,
+                                stride, rows, width});
   if (call.gradients.r.data == nullptr) return;
   std::fill_n(relative.d_rows, rows * stride, A{0});
-  add_row_product(RowProduct<A>{relative.d_rows, stride, rows, d_products, false,
-                                relative.query_rows, stride, kBackwardLanes, width});
+  add_row_product(RowProduct<A>{relative.d_rows, stride, rows, d_products, false, relative.query_rows, stride,
+                                kBackwardLanes, width});
   const DistanceRows distances = distances_of(query_positions, key_positions, queries, piece);
   const std::int64_t last = call.terms.relative.r.shape.tokens - 1;
   A* dr = dr_of_head(call, queries, scratch);

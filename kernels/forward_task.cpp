@@ -23,23 +23,6 @@ std::array<T*, kForwardLanes> rows_of(const View& view, const ForwardTask& task,
   return rows;
 }
 
-/// Asks for rows that will be written soon: they come from memory, and many at once come sooner.
-template <class T>
-void fetch(const std::array<T*, kForwardLanes>& rows, std::int64_t head_dim) {
-  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-  for (const T* row : rows) {
-    for (std::int64_t d = 0; row != nullptr && d < head_dim; d += kLine) __builtin_prefetch(row + d, 1, 3);
-  }
-}
-
-/// The rows of the task's tile number `tile`.
-FoldedRows tile_rows(const ForwardTask& task, std::int64_t tile) {
-  const std::int64_t begin = task.queries.rows.begin + tile * kForwardLanes;
-  return {task.queries.first_head,
-          task.queries.fold,
-          {begin, std::min(begin + kForwardLanes, task.queries.rows.end)}};
-}
-
 template <class A>
 void begin_from_nothing(ForwardTile<A>& tile) {
   std::fill_n(tile.maximum, kForwardLanes, -std::numeric_limits<A>::infinity());
@@ -120,53 +103,141 @@ Interval share_of(Interval rows, std::int64_t part, std::int64_t parts) {
   return {rows.begin + rows.size() * part / parts, rows.begin + rows.size() * (part + 1) / parts};
 }
 
+/// Asks for the rows of a tile: they come from memory, and should be there before their turn.
 template <class T>
-void take_keys(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms, const QueryBlock<T>& block,
-               const ForwardTask& task, const KeyBlock<T>& keys, std::int64_t tiles,
-               ForwardScratch<T>& scratch, const Poll& poll) {
-  using A = Accumulator<T>;
-  std::array<Outlook, kTilesPerTask> outlooks;
-  Interval hull{std::numeric_limits<std::int64_t>::max(), 0};
-  for (std::int64_t i = 0; i < tiles; ++i) {
-    const FoldedRows queries = tile_rows(task, i);
-    ForwardTile<A>& tile = scratch.tiles[static_cast<std::size_t>(i)];
-    Outlook& outlook = outlooks[static_cast<std::size_t>(i)];
-    outlook = look(pattern, block.positions, queries, keys.positions, tile.lanes);
-    if (!outlook.hull.empty())
-      hull = {std::min(hull.begin, outlook.hull.begin), std::max(hull.end, outlook.hull.end)};
-    if (terms.bias.values != nullptr) find_tables(queries, terms.bias, tile.lanes);
-    if (terms.relative.present())
-      scratch.relative[static_cast<std::size_t>(i)].begin_block(block.positions, queries, keys.positions);
-  }
-  // Pieces begin at multiples of kForwardKeys, wherever the hull begins: the order of sums must not depend on
-  // which tiles share a task, and so on the number of threads.
-  for (std::int64_t begin = hull.begin / kForwardKeys * kForwardKeys; begin < hull.end;
-       begin += kForwardKeys) {
-    const Interval keys_of_piece{std::max(begin, hull.begin), std::min(begin + kForwardKeys, hull.end)};
-    if (poll && begin / kForwardKeys % kPiecesPerPoll == 0) poll();
-    const std::int64_t next_end = std::min(begin + 2 * kForwardKeys, hull.end);
-    KeyRows<A> rows = widen(keys, task.batch, task.kv_head, keys_of_piece, scratch);
-    for (std::int64_t i = 0; i < tiles; ++i) {
-      const Piece piece = cut(outlooks[static_cast<std::size_t>(i)], keys_of_piece);
-      if (piece.keys.empty()) continue;
-      if (rows.origin == 0) rows.coming = share_of({keys_of_piece.end, next_end}, i, tiles);
-      if (terms.relative.present())
-        scratch.relative[static_cast<std::size_t>(i)].fill(terms.relative, piece.keys, scratch.scores);
-      attend_tile(scratch.tiles[static_cast<std::size_t>(i)], rows, piece,
-                  TileBias<A>{terms.bias.values, static_cast<Index<A>>(terms.bias.reach),
-                              static_cast<Index<A>>(keys.positions.stride)},
-                  terms.relative.present(), scratch.scores);
-    }
+void fetch(const TensorView<T>& view, const ForwardTask& task, const FoldedRows& queries) {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  constexpr int kForWriting = std::is_const_v<T> ? 0 : 1;
+  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
+    const T* row = view.row(task.batch, queries.head(t), queries.token(t));
+    for (std::int64_t d = 0; d < view.shape.head_dim; d += kLine) __builtin_prefetch(row + d, kForWriting, 2);
   }
 }
+
+/// One task on its way.
+template <class T>
+class TaskRun {
+ public:
+  using A = Accumulator<T>;
+  TaskRun(const Pattern& pattern, const PositionTerms<A>& terms, const QueryBlock<T>& block,
+          const ForwardTask& task, const ForwardResult<T>* result, ForwardScratch<T>& scratch,
+          const Poll& poll)
+      : pattern_(pattern),
+        terms_(terms),
+        block_(block),
+        task_(task),
+        result_(result),
+        scratch_(scratch),
+        poll_(poll) {}
+
+  void take(const KeyBlock<T>& keys) {
+    const Interval hull = look_at(keys.positions);
+    // Pieces begin at multiples of kForwardKeys, wherever the hull begins: the order of sums must not depend
+    // on which tiles share a task, and so on the number of threads.
+    for (std::int64_t begin = hull.begin / kForwardKeys * kForwardKeys; begin < hull.end;
+         begin += kForwardKeys) {
+      const Interval piece{std::max(begin, hull.begin), std::min(begin + kForwardKeys, hull.end)};
+      if (poll_ && begin / kForwardKeys % kPiecesPerPoll == 0) poll_();
+      take_piece(keys, piece, {piece.end, std::min(piece.end + kForwardKeys, hull.end)});
+    }
+  }
+
+  void finish() {
+    for (std::int64_t i = 0; i < tiles_; ++i) {
+      if (i >= loaded_) load(i);  // a tile that sees nothing
+      if (result_ != nullptr) {
+        store_result(tile(i), *result_, task_, rows(i));
+      } else {
+        store_state(tile(i), block_.state, task_, rows(i));
+      }
+    }
+  }
+
+ private:
+  ForwardTile<A>& tile(std::int64_t i) { return scratch_.tiles[static_cast<std::size_t>(i)]; }
+  FoldedRows rows(std::int64_t i) const {
+    const std::int64_t begin = task_.queries.rows.begin + i * kForwardLanes;
+    return {task_.queries.first_head,
+            task_.queries.fold,
+            {begin, std::min(begin + kForwardLanes, task_.queries.rows.end)}};
+  }
+
+  /// Tiles are loaded one by one, before their first piece, so that the rows of the next are on their way
+  /// meanwhile.
+  void load(std::int64_t i) {
+    for (; loaded_ <= i; ++loaded_) {
+      const FoldedRows queries = rows(loaded_);
+      ForwardTile<A>& own = tile(loaded_);
+      rows_to_lanes<T>(rows_of<const T>(block_.q, task_, queries).data(), queries.rows.size(), own.head_dim,
+                       own.queries, kForwardLanes);
+      if (terms_.relative.present()) {
+        rows_to_lanes<T>(rows_of<const T>(block_.position_q, task_, queries).data(), queries.rows.size(),
+                         own.head_dim, scratch_.relative[static_cast<std::size_t>(loaded_)].queries(),
+                         kForwardLanes);
+      }
+      if (loaded_ + 1 < tiles_) fetch(block_.q, task_, rows(loaded_ + 1));
+      if (result_ != nullptr) {
+        begin_from_nothing(own);
+        fetch(result_->o, task_, queries);
+      } else {
+        load_state(block_.state, task_, queries, own);
+      }
+    }
+  }
+
+  /// Fills outlooks_ and gives what the task sees of the key block.
+  Interval look_at(Run keys) {
+    Interval hull{std::numeric_limits<std::int64_t>::max(), 0};
+    for (std::int64_t i = 0; i < tiles_; ++i) {
+      Outlook& outlook = outlooks_[static_cast<std::size_t>(i)];
+      outlook = look(pattern_, block_.positions, rows(i), keys, tile(i).lanes);
+      if (!outlook.hull.empty())
+        hull = {std::min(hull.begin, outlook.hull.begin), std::max(hull.end, outlook.hull.end)};
+      if (terms_.bias.values != nullptr) find_tables(rows(i), terms_.bias, tile(i).lanes);
+      if (terms_.relative.present())
+        scratch_.relative[static_cast<std::size_t>(i)].begin_block(block_.positions, rows(i), keys);
+    }
+    return hull;
+  }
+
+  /// `coming`: the keys of the next piece, fetched meanwhile.
+  void take_piece(const KeyBlock<T>& keys, Interval piece, Interval coming) {
+    const bool relative = terms_.relative.present();
+    KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
+    const TileBias<A> bias{terms_.bias.values, static_cast<Index<A>>(terms_.bias.reach),
+                           static_cast<Index<A>>(keys.positions.stride)};
+    for (std::int64_t i = 0; i < tiles_; ++i) {
+      const Piece own = cut(outlooks_[static_cast<std::size_t>(i)], piece);
+      if (own.keys.empty()) continue;
+      load(i);
+      if (key_rows.origin == 0) key_rows.coming = share_of(coming, i, tiles_);
+      if (relative)
+        scratch_.relative[static_cast<std::size_t>(i)].fill(terms_.relative, own.keys, scratch_.scores);
+      attend_tile(tile(i), key_rows, own, bias, relative, scratch_.scores);
+    }
+  }
+
+  const Pattern& pattern_;
+  const PositionTerms<A>& terms_;
+  const QueryBlock<T>& block_;
+  const ForwardTask& task_;
+  const ForwardResult<T>* result_;
+  ForwardScratch<T>& scratch_;
+  const Poll& poll_;
+  const std::int64_t tiles_ = (task_.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
+  std::int64_t loaded_ = 0;  // tiles whose queries and state are in the scratch
+  std::array<Outlook, kTilesPerTask> outlooks_;
+};
 
 }  // namespace
 
 template <class T>
 ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
-    : memory({1, 1, elements(head_dim, with_relative), 1}), tiles(kTilesPerTask) {
+    : memory({1, 1, elements(head_dim, with_relative), 1}),
+      tiles(static_cast<std::size_t>(tiles_per_task(with_relative))) {
   A* next = memory.data();
   const auto take = [&next](std::int64_t count) { return std::exchange(next, next + count); };
+  A* const relative_rows = with_relative ? take(RelativeScores<A>::row_elements(head_dim)) : nullptr;
   for (ForwardTile<A>& tile : tiles) {
     tile.queries = take(head_dim * kForwardLanes);
     tile.outputs = take(head_dim * kForwardLanes);
@@ -174,7 +245,8 @@ ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
     tile.sum = take(kForwardLanes);
     tile.head_dim = head_dim;
     tile.score_scale = static_cast<A>(kLog2E / std::sqrt(static_cast<double>(head_dim)));
-    if (with_relative) relative.emplace_back(head_dim, take(RelativeScores<A>::elements(head_dim)));
+    if (with_relative)
+      relative.emplace_back(head_dim, take(RelativeScores<A>::elements(head_dim)), relative_rows);
   }
   scores = take(kForwardKeys * kForwardLanes);
   constexpr bool kWidens = !std::is_same_v<T, A>;
@@ -184,44 +256,20 @@ ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
 
 template <class T>
 std::int64_t ForwardScratch<T>::elements(std::int64_t head_dim, bool with_relative) {
-  return kTilesPerTask * ((2 * head_dim + 2) * kForwardLanes +
-                          (with_relative ? RelativeScores<A>::elements(head_dim) : 0)) +
-         kForwardKeys * kForwardLanes + (std::is_same_v<T, A> ? 0 : 2 * kForwardKeys * head_dim);
+  const std::int64_t of_tile =
+      (2 * head_dim + 2) * kForwardLanes + (with_relative ? RelativeScores<A>::elements(head_dim) : 0);
+  return tiles_per_task(with_relative) * of_tile + kForwardKeys * kForwardLanes +
+         (with_relative ? RelativeScores<A>::row_elements(head_dim) : 0) +
+         (std::is_same_v<T, A> ? 0 : 2 * kForwardKeys * head_dim);
 }
 
 template <class T>
 void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms, const QueryBlock<T>& block,
               const ForwardTask& task, const ForwardResult<T>* result, ForwardScratch<T>& scratch,
               const Poll& poll) {
-  const std::int64_t tiles = (task.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
-  const std::int64_t head_dim = block.q.shape.head_dim;
-  for (std::int64_t i = 0; i < tiles; ++i) {
-    const FoldedRows queries = tile_rows(task, i);
-    auto& tile = scratch.tiles[static_cast<std::size_t>(i)];
-    const auto rows = rows_of<const T>(block.q, task, queries);
-    rows_to_lanes<T>(rows.data(), queries.rows.size(), tile.head_dim, tile.queries, kForwardLanes);
-    if (terms.relative.present()) {
-      const auto position_rows = rows_of<const T>(block.position_q, task, queries);
-      rows_to_lanes<T>(position_rows.data(), queries.rows.size(), tile.head_dim,
-                       scratch.relative[static_cast<std::size_t>(i)].queries(), kForwardLanes);
-    }
-    if (result != nullptr) {
-      begin_from_nothing(tile);
-    } else {
-      load_state(block.state, task, queries, tile);
-    }
-  }
-  for (const KeyBlock<T>& keys : block.keys)
-    take_keys(pattern, terms, block, task, keys, tiles, scratch, poll);
-  for (std::int64_t i = 0; i < tiles; ++i) {
-    auto& tile = scratch.tiles[static_cast<std::size_t>(i)];
-    if (result != nullptr) {
-      if (i + 1 < tiles) fetch(rows_of<T>(result->o, task, tile_rows(task, i + 1)), head_dim);
-      store_result(tile, *result, task, tile_rows(task, i));
-    } else {
-      store_state(tile, block.state, task, tile_rows(task, i));
-    }
-  }
+  TaskRun<T> run(pattern, terms, block, task, result, scratch, poll);
+  for (const KeyBlock<T>& keys : block.keys) run.take(keys);
+  run.finish();
 }
 
 #define LONGSEQ_INSTANTIATE(T)                                                                          \

@@ -11,7 +11,12 @@
 
 namespace longseq::detail {
 
-inline constexpr std::int64_t kTilesPerTask = 8;  // they share each piece of keys while it is in cache
+inline constexpr std::int64_t kTilesPerTask =
+    8;  // at most: they share each piece of keys while it is in cache
+/// Relative keys need so much beside each tile that only half as many fit the cache.
+constexpr std::int64_t tiles_per_task(bool relative) {
+  return relative ? kTilesPerTask / 2 : kTilesPerTask;
+}
 
 /// What one thread works in: the tiles of a task, the scores of one of them, a piece of keys in the type that
 /// is computed in where it is stored in another, and the products with relative keys.

@@ -1,7 +1,11 @@
 #include "kernels/peak.h"
 
 #include <algorithm>
+#include <barrier>
 #include <chrono>
+#include <numeric>
+#include <thread>
+#include <vector>
 
 #include "kernels/tensor.h"
 
@@ -83,6 +87,21 @@ double measure_fma_rate(double seconds) {
   return flops / seconds_since(start);
 }
 
+template <class T>
+double measure_fma_rate(int threads, double seconds) {
+  std::barrier<> start(threads);
+  std::vector<double> rates(static_cast<std::size_t>(threads));
+  std::vector<std::thread> team;
+  for (double& rate : rates) {
+    team.emplace_back([&] {
+      start.arrive_and_wait();
+      rate = measure_fma_rate<T>(seconds);
+    });
+  }
+  for (std::thread& thread : team) thread.join();
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
+}
+
 double measure_triad_rate(std::int64_t elements, double seconds) {
   Tensor<float> a({1, 1, 1, elements}), b(a.shape()), c(a.shape());
   std::fill_n(a.data(), elements, 0.0f);
@@ -104,6 +123,8 @@ double measure_triad_rate(std::int64_t elements, double seconds) {
 
 template double measure_fma_rate<float>(double);
 template double measure_fma_rate<double>(double);
+template double measure_fma_rate<float>(int, double);
+template double measure_fma_rate<double>(int, double);
 
 }  // namespace longseq
 #endif

@@ -11,6 +11,10 @@ namespace longseq {
 template <class T>
 double measure_fma_rate(double seconds);
 
+/// The same of `threads` threads at once, their rates added up.
+template <class T>
+double measure_fma_rate(int threads, double seconds);
+
 /// Bytes/s of a[i] = b[i] + scalar·c[i] over three arrays of `elements` floats each, counting 12 bytes an
 /// element (two reads and one write), the best of the passes that fit into `seconds`. The arrays are first
 /// touched here.

@@ -114,8 +114,9 @@ HWY_NOINLINE void lane_rows(const Call<A>& call, bool masked, std::int64_t lane,
 #pragma GCC unroll 2
       for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::Zero(d);
     }
-    multiply<kRows, kFirst, kLast, A>(sums, Left{Stage::left(call) + call.packed(key), call.tile.stride, Constant<1>()},
-                                      {Stage::right(call) + call.lanes(lane), kLaneBlock}, call.tile.head_dim);
+    multiply<kRows, kFirst, kLast, A>(
+        sums, Left{Stage::left(call) + call.packed(key), call.tile.stride, Constant<1>()},
+        {Stage::right(call) + call.lanes(lane), kLaneBlock}, call.tile.head_dim);
     A* HWY_RESTRICT out = Stage::out(call) + call.row(key) + lane;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
@@ -174,18 +175,22 @@ struct AddRows {
     const A* HWY_RESTRICT left = product.left + rows.begin * kLeftRow;
     A* HWY_RESTRICT out = product.out + rows.begin * out_row + dim;
     for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
+      // From 0, with the old sums added last: loaded first they would hold up the products.
       Vec<A> sums[kRows][kColumns];
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-        for (int c = 0; c < kLast; ++c) sums[r][c] = hn::Load(d, out + r * out_row + c * lanes);
+        for (int c = 0; c < kLast; ++c) sums[r][c] = hn::Zero(d);
       }
       multiply<kRows, 0, kLast>(sums, Left{left, Constant<kLeftRow>(), Constant<kLeftStep>()},
                                 Right<A>{product.right + dim, product.right_row}, product.count);
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-        for (int c = 0; c < kLast; ++c) hn::Store(sums[r][c], d, out + r * out_row + c * lanes);
+        for (int c = 0; c < kLast; ++c) {
+          A* at = out + r * out_row + c * lanes;
+          hn::Store(hn::Add(sums[r][c], hn::Load(d, at)), d, at);
+        }
       }
       left += kRows * kLeftRow;
       out += kRows * out_row;
@@ -215,7 +220,7 @@ HWY_INLINE void backward_piece(const Call<A>& call) {
   const BackwardTile<A>& tile = call.tile;
   const std::int64_t width = tile.width, stride = tile.stride;
   for (int s = 0; s < call.piece.span_count; ++s) {
-    const Span& span = call.piece.spans[s];
+    const Span span = call.piece.joined(s);
     const std::int64_t first = span.first_lane, count = span.last_lane - first;
     const std::int64_t packed = call.packed(span.keys.begin);
     const A* weights = call.weights + call.row(span.keys.begin) + first;
@@ -224,8 +229,8 @@ HWY_INLINE void backward_piece(const Call<A>& call) {
                  tile.d_o_rows + first * stride, stride, count, width});
     add_rows<A>({call.keys.dk + packed, stride, span.keys.size(), d_scores, false,
                  tile.query_rows + first * stride, stride, count, width});
-    add_rows<A>({tile.dq_rows + first * stride, stride, count, d_scores, true, call.keys.k + packed,
-                 stride, span.keys.size(), width});
+    add_rows<A>({tile.dq_rows + first * stride, stride, count, d_scores, true, call.keys.k + packed, stride,
+                 span.keys.size(), width});
   }
 }
 

@@ -12,8 +12,8 @@ inline constexpr std::int64_t kBackwardKeys = 96;   // keys of a piece, at most
 constexpr std::int64_t packed_width(std::int64_t head_dim) {
   return (head_dim + kLaneGroup - 1) / kLaneGroup * kLaneGroup;
 }
-/// Elements from one packed row to the next: an odd number of lane groups, so that the same columns of many rows
-/// spread over all sets of a cache.
+/// Elements from one packed row to the next: an odd number of lane groups, so that the same columns of many
+/// rows spread over all sets of a cache.
 constexpr std::int64_t packed_stride(std::int64_t head_dim) {
   const std::int64_t groups = packed_width(head_dim) / kLaneGroup;
   return (groups + (groups % 2 == 0)) * kLaneGroup;
@@ -33,7 +33,7 @@ struct BackwardTile {
   std::int64_t head_dim;
   std::int64_t width;   // packed_width(head_dim)
   std::int64_t stride;  // packed_stride(head_dim)
-  A score_scale;  // c · log2 e
+  A score_scale;        // c · log2 e
   Lanes<A> lanes;
 };
 
@@ -56,8 +56,8 @@ void backward_tile(BackwardTile<float>& tile, const GradientRows<float>& keys, c
 void backward_tile(BackwardTile<double>& tile, const GradientRows<double>& keys, const Piece& piece,
                    const TileBias<double>& bias, bool add_to_scores, double* weights, double* d_scores);
 
-/// out[r][d] += Σ_n left[r][n] · right[n][d], r < rows, n < count, d < width, a multiple of kLaneGroup. Rows of left are
-/// kBackwardLanes long; `transposed`: it lies as left[n][r].
+/// out[r][d] += Σ_n left[r][n] · right[n][d], r < rows, n < count, d < width, a multiple of kLaneGroup. Rows
+/// of left are kBackwardLanes long; `transposed`: it lies as left[n][r].
 template <class A>
 struct RowProduct {
   A* out;

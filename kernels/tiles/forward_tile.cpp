@@ -156,30 +156,38 @@ HWY_NOINLINE void add_values(const Call<A>& call, const A* HWY_RESTRICT decay, s
   const std::int64_t lanes = lanes_of<A>();
   for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
     A* HWY_RESTRICT out = call.tile.outputs + row * kForwardLanes + lane;
+    // From 0, with the old outputs added last: loaded first they would hold up the products.
     Vec<A> sums[kRows][kColumns];
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Load(d, out + r * kForwardLanes + c * lanes);
-    }
-    if (decay != nullptr) {
-#pragma GCC unroll 2
-      for (int c = 0; c < kColumns; ++c) {
-        const Vec<A> factor = hn::Load(d, decay + lane + c * lanes);
-#pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) sums[r][c] = hn::Mul(factor, sums[r][c]);
-      }
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
     }
     for (int s = 0; s < call.piece.span_count; ++s) {
-      const Span& span = call.piece.spans[s];
-      multiply<kRows, A>(columns_within<A>(lane, span.first_lane, span.last_lane), sums,
-                         Left{call.keys.v_row(span.keys.begin) + row, Constant<1>(), call.keys.v_stride},
-                         {call.score_row(span.keys.begin) + lane, kForwardLanes}, span.keys.size());
+      const Span span = call.piece.joined(s);
+      multiply<kRows>(columns_within<A>(lane, span.first_lane, span.last_lane), sums,
+                      Left{call.keys.v_row(span.keys.begin) + row, Constant<1>(), call.keys.v_stride},
+                      Right<A>{call.score_row(span.keys.begin) + lane, kForwardLanes}, span.keys.size());
     }
+    if (decay == nullptr) {
 #pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-      for (int c = 0; c < kColumns; ++c) hn::Store(sums[r][c], d, out + r * kForwardLanes + c * lanes);
+        for (int c = 0; c < kColumns; ++c) {
+          A* at = out + r * kForwardLanes + c * lanes;
+          hn::Store(hn::Add(sums[r][c], hn::Load(d, at)), d, at);
+        }
+      }
+      continue;
+    }
+#pragma GCC unroll 2
+    for (int c = 0; c < kColumns; ++c) {
+      const Vec<A> factor = hn::Load(d, decay + lane + c * lanes);
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) {
+        A* at = out + r * kForwardLanes + c * lanes;
+        hn::Store(hn::MulAdd(factor, hn::Load(d, at), sums[r][c]), d, at);
+      }
     }
   }
 }

@@ -7,7 +7,7 @@
 namespace longseq::detail {
 
 inline constexpr std::int64_t kForwardLanes = 32;  // queries of a tile
-inline constexpr std::int64_t kForwardKeys = 192;  // keys of a piece, at most
+inline constexpr std::int64_t kForwardKeys = 384;  // keys of a piece, at most
 
 /// One tile's queries and streaming state, transposed so that queries are lanes. All arrays are aligned to 64
 /// bytes; lanes past the last query are zero.

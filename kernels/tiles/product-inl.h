@@ -36,8 +36,8 @@ HWY_INLINE std::int64_t lanes_of() {
   return static_cast<std::int64_t>(hn::Lanes(Tag<A>()));
 }
 
-/// The left operand of a product: value n of row r lies at at[r·row + n·step]. Row and Step are std::int64_t or, where
-/// the distance is known, an std::integral_constant, which saves the loop a register a row.
+/// The left operand of a product: value n of row r lies at at[r·row + n·step]. Row and Step are std::int64_t
+/// or, where the distance is known, an std::integral_constant, which saves the loop a register a row.
 template <class A, class Row, class Step>
 struct Left {
   const A* HWY_RESTRICT at;
@@ -63,8 +63,8 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<A, Row, Step> lef
                          std::int64_t count) {
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
-  // Rows in fours, each four with a pointer of its own: a distance and thrice it then address any row. Where the
-  // distance is a constant, one pointer does.
+  // Rows in fours, each four with a pointer of its own: a distance and thrice it then address any row. Where
+  // the distance is a constant, one pointer does.
   constexpr int kSpan = std::is_same_v<Row, std::int64_t> ? 4 : kRows;
   constexpr int kPointers = (kRows + kSpan - 1) / kSpan;
   const A* HWY_RESTRICT pointers[kPointers];
@@ -103,8 +103,8 @@ HWY_INLINE Columns columns_within(std::int64_t lane, std::int64_t first_lane, st
 
 /// multiply() over the columns named.
 template <int kRows, class A, class Row, class Step>
-HWY_INLINE void multiply(Columns columns, Vec<A> (&sums)[kRows][kColumns], Left<A, Row, Step> left, Right<A> right,
-                         std::int64_t count) {
+HWY_INLINE void multiply(Columns columns, Vec<A> (&sums)[kRows][kColumns], Left<A, Row, Step> left,
+                         Right<A> right, std::int64_t count) {
   switch (columns) {
     case Columns::none:
       return;

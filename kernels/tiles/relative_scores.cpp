@@ -35,8 +35,9 @@ struct MultiplyRows {
 #pragma GCC unroll 2
           for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
         }
-        multiply<kRows, 0, kColumns, A>(sums, Left{rows + row * row_size, row_size, Constant<1>()}, {queries + lane / kLaneBlock * head_dim * kLaneBlock + lane % kLaneBlock, kLaneBlock},
-                                        head_dim);
+        multiply<kRows, 0, kColumns, A>(
+            sums, Left{rows + row * row_size, row_size, Constant<1>()},
+            {queries + lane / kLaneBlock * head_dim * kLaneBlock + lane % kLaneBlock, kLaneBlock}, head_dim);
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -120,15 +121,17 @@ void gather_relative_rows(const RelativeKeys<A>& relative, std::int64_t head, co
 }
 
 template <class A>
-RelativeScores<A>::RelativeScores(std::int64_t head_dim, A* memory)
-    : head_dim_(head_dim),
-      queries_(memory),
-      products_(queries_ + head_dim * kForwardLanes),
-      rows_(products_ + (kForwardKeys + kForwardLanes) * kForwardLanes) {}
+RelativeScores<A>::RelativeScores(std::int64_t head_dim, A* memory, A* rows)
+    : head_dim_(head_dim), queries_(memory), products_(queries_ + head_dim * kForwardLanes), rows_(rows) {}
 
 template <class A>
 std::int64_t RelativeScores<A>::elements(std::int64_t head_dim) {
-  return head_dim * kForwardLanes + (kForwardKeys + kForwardLanes) * (kForwardLanes + head_dim);
+  return (head_dim + kForwardKeys + kForwardLanes) * kForwardLanes;
+}
+
+template <class A>
+std::int64_t RelativeScores<A>::row_elements(std::int64_t head_dim) {
+  return (kForwardKeys + kForwardLanes) * head_dim;
 }
 
 void expect_equal_spacing(Run queries, Run keys) {

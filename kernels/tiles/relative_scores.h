@@ -27,8 +27,8 @@ template <class A>
 void gather_relative_rows(const RelativeKeys<A>& relative, std::int64_t head, const DistanceRows& distances,
                           Interval range, A* rows, std::int64_t width);
 
-/// products[i][lane] = Σ_d rows[i][d] · queries[d][lane], i < count. rows: [count][row_size]; queries: [width /
-/// kLaneBlock][head_dim][kLaneBlock]; products: [count][width].
+/// products[i][lane] = Σ_d rows[i][d] · queries[d][lane], i < count. rows: [count][row_size]; queries: [width
+/// / kLaneBlock][head_dim][kLaneBlock]; products: [count][width].
 void multiply_rows(const float* rows, std::int64_t row_size, std::int64_t count, std::int64_t head_dim,
                    const float* queries, std::int64_t width, float* products);
 void multiply_rows(const double* rows, std::int64_t row_size, std::int64_t count, std::int64_t head_dim,
@@ -43,8 +43,10 @@ void shear(const double* products, std::int64_t keys, std::int64_t width, double
 template <class A>
 class RelativeScores {
  public:
-  RelativeScores(std::int64_t head_dim, A* memory);
+  /// `memory`: elements(head_dim) of the tile's own; `rows`: row_elements(head_dim) that tiles may share.
+  RelativeScores(std::int64_t head_dim, A* memory, A* rows);
   static std::int64_t elements(std::int64_t head_dim);
+  static std::int64_t row_elements(std::int64_t head_dim);
 
   A* queries() { return queries_; }  // [head_dim][kForwardLanes], the position queries
   void begin_block(Run block_positions, const FoldedRows& queries, Run keys);

@@ -13,8 +13,9 @@ HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr std::int64_t kRows = 4;   // transposed at once
-constexpr std::int64_t kAhead = 8;  // rows that are asked for before they are needed: they come from far away
+constexpr std::int64_t kRows = 4;  // transposed at once
+constexpr std::int64_t kAhead =
+    16;  // rows that are asked for before they are needed: they come from far away
 
 template <class T>
 HWY_INLINE void fetch(const T* row, std::int64_t head_dim) {
@@ -147,8 +148,8 @@ void add_f32(const float* rows, std::int64_t stride, float factor, std::int64_t 
              float* const* out) {
   add(rows, stride, factor, count, head_dim, out);
 }
-void add_f64(const double* rows, std::int64_t stride, double factor, std::int64_t count, std::int64_t head_dim,
-             double* const* out) {
+void add_f64(const double* rows, std::int64_t stride, double factor, std::int64_t count,
+             std::int64_t head_dim, double* const* out) {
   add(rows, stride, factor, count, head_dim, out);
 }
 
@@ -183,8 +184,8 @@ void add_rows(const float* rows, std::int64_t stride, float factor, std::int64_t
               float* const* out) {
   HWY_DYNAMIC_DISPATCH(add_f32)(rows, stride, factor, count, head_dim, out);
 }
-void add_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count, std::int64_t head_dim,
-              double* const* out) {
+void add_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count,
+              std::int64_t head_dim, double* const* out) {
   HWY_DYNAMIC_DISPATCH(add_f64)(rows, stride, factor, count, head_dim, out);
 }
 }  // namespace detail

@@ -28,7 +28,7 @@ void pack_rows(const T* rows, std::int64_t stride, std::int64_t count, std::int6
 /// out[t][d] += factor · rows[t·stride + d] for t < count, d < head_dim.
 void add_rows(const float* rows, std::int64_t stride, float factor, std::int64_t count, std::int64_t head_dim,
               float* const* out);
-void add_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count, std::int64_t head_dim,
-              double* const* out);
+void add_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count,
+              std::int64_t head_dim, double* const* out);
 
 }  // namespace longseq::detail

@@ -11,8 +11,8 @@ namespace longseq::detail {
 
 inline constexpr double kLog2E = 1.44269504088896340736;  // exponents are kept to the base 2
 inline constexpr std::int64_t kMostLanes = 64;            // queries of a tile, at most
-inline constexpr std::int64_t kLaneBlock = 32;            // lanes that lie side by side: what is streamed together
-inline constexpr std::int64_t kLaneGroup = 16;            // lanes that are computed or left out together
+inline constexpr std::int64_t kLaneBlock = 32;  // lanes that lie side by side: what is streamed together
+inline constexpr std::int64_t kLaneGroup = 16;  // lanes that are computed or left out together
 inline constexpr std::int64_t kMostGroups = kMostLanes / kLaneGroup;
 
 template <class A>
@@ -80,6 +80,17 @@ struct Piece {
   Interval group_keys[kMostGroups];  // those that each group of lanes takes in, without a gap
   int span_count = 0;
   Span spans[2 * kMostGroups + 5];
+
+  /// The spans from number `s` on that follow each other with the same lanes, as one, masked or not; `s`
+  /// becomes the number of the last of them.
+  Span joined(int& s) const {
+    Span span = spans[s];
+    while (s + 1 < span_count && spans[s + 1].first_lane == span.first_lane &&
+           spans[s + 1].last_lane == span.last_lane && spans[s + 1].keys.begin == span.keys.end) {
+      span.keys.end = spans[++s].keys.end;
+    }
+    return span;
+  }
 };
 Piece cut(const Outlook& outlook, Interval keys);
 
