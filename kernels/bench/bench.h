@@ -1,0 +1,54 @@
+// What the benchmarks of kernels share: time taken between two measurements of the ceiling.
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "kernels/peak.h"
+
+namespace longseq::bench {
+
+/// A benchmark's time and the FMA peak of the same threads around it.
+struct Peak {
+  double seconds;  // of all iterations
+  double flops_per_second;
+
+  /// Sets the counters: `flops` and `bytes`, rates, of what one iteration does, and fraction_of_peak.
+  void report(benchmark::State& state, double flops, double bytes) const {
+    const double iterations = static_cast<double>(state.iterations());
+    state.counters["flops"] = flops * iterations / seconds;
+    state.counters["bytes"] = bytes * iterations / seconds;
+    state.counters["fraction_of_peak"] = flops * iterations / seconds / flops_per_second;
+  }
+};
+
+/// Runs the benchmark's iterations of work() between two measurements of the peak in T, of which the higher counts.
+template <class T, class Work>
+Peak measure_between_peaks(benchmark::State& state, int threads, const Work& work) {
+  constexpr double kPeakSeconds = 0.05;
+  const double before = measure_fma_rate<T>(threads, kPeakSeconds);
+  double seconds = 0;
+  for (auto _ : state) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    state.SetIterationTime(taken);
+    seconds += taken;
+  }
+  return {seconds, std::max(before, measure_fma_rate<T>(threads, kPeakSeconds))};
+}
+
+/// One, and as many as the machine has.
+inline std::vector<int> thread_counts() {
+  const auto most = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  return most > 1 ? std::vector<int>{1, most} : std::vector<int>{1};
+}
+
+void add_attention();
+void add_parts();
+
+}  // namespace longseq::bench
