@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/tensor.h"
@@ -14,6 +15,11 @@ namespace longseq {
 template <class T>
 void rotate_by_position(TensorView<T> x, Run positions);
 
+/// The gradient of rotate_by_position(), in place: from that of the rotated rows to that of the rows. A
+/// rotation's transpose is its inverse.
+template <class T>
+void rotate_gradient_by_position(TensorView<T> gradient, Run positions);
+
 /// Adds concat(sin(p·w_k), cos(p·w_k)), w_k = 10000^(−2k/width), to each row: Transformer-XL's order, where
 /// Vaswani et al. interleave. x: (1, 1, positions.count, width), width even. Throws std::invalid_argument if
 /// it is odd.
@@ -25,5 +31,17 @@ void add_sinusoid(TensorView<T> x, Run positions);
 /// in.
 template <class T>
 std::vector<T> alibi_table(std::int64_t heads, std::int64_t reach);
+
+/// ELAN's distance encoder (this suite's definition, maths.md, section 6): b_h(distance) = Σ_n w_h,n ·
+/// β_n(distance) for distances 0..reach, where β_n is binary digit n; 0 for negative distances. Row-major
+/// (heads, 2·reach + 1), as DistanceBias wants it; w: (heads, digits), digits >= 1 + ⌊log2 reach⌋, or
+/// std::invalid_argument.
+template <class T>
+std::vector<T> elan_table(std::span<const T> w, std::int64_t heads, std::int64_t reach);
+
+/// The gradient of w, (heads, digits), from that of elan_table().
+template <class T>
+std::vector<T> elan_gradient(std::span<const T> d_table, std::int64_t heads, std::int64_t reach,
+                             std::int64_t digits);
 
 }  // namespace longseq

@@ -41,6 +41,22 @@ TEST(Rotary, MakesProductsDependOnDistanceAlone) {
   EXPECT_GT(std::abs(product(5, 2) - product(5, 3)), 1e-3);
 }
 
+TEST(Rotary, TheGradientRotatesBack) {
+  // Σ w·rotate(x) has the gradient rotate⁻¹(w) in x, whatever x.
+  std::vector<double> x{0.3, -1.2, 0.7, 2.0}, w{1.1, 0.4, -0.6, 0.9}, gradient = w;
+  rotate_gradient_by_position(dense_view(gradient.data(), {1, 1, 1, 4}), {77, 1, 1});
+  const auto loss = [&w](std::vector<double> y) {
+    rotate_by_position(dense_view(y.data(), {1, 1, 1, 4}), {77, 1, 1});
+    return y[0] * w[0] + y[1] * w[1] + y[2] * w[2] + y[3] * w[3];
+  };
+  for (std::size_t i = 0; i < 4; ++i) {
+    std::vector<double> above = x, below = x;
+    above[i] += 0.5;
+    below[i] -= 0.5;
+    EXPECT_NEAR(gradient[i], loss(above) - loss(below), 1e-12);  // linear, so the slope is exact
+  }
+}
+
 TEST(Rotary, RefusesAnOddHeadDim) {
   std::vector<float> x(3);
   EXPECT_THROW(rotate_by_position(dense_view(x.data(), {1, 1, 1, 3}), {0, 1, 1}), std::invalid_argument);
@@ -66,6 +82,30 @@ TEST(Alibi, HasThePapersSlopes) {
   const auto twelve = alibi_table<double>(12, 1);
   EXPECT_DOUBLE_EQ(twelve[3 * 8], -std::pow(2.0, -0.5));
   EXPECT_DOUBLE_EQ(twelve[3 * 9], -std::pow(2.0, -1.5));
+}
+
+TEST(Elan, SumsTheWeightsOfTheDistancesDigits) {
+  const std::vector<double> w{1, 10, 100, 2, 20, 200};  // two heads, digits of 1, 2 and 4
+  const auto table = elan_table<double>(w, 2, 5);
+  EXPECT_EQ(table, (std::vector<double>{0, 0, 0, 0, 0, 0, 1, 10, 11, 100, 101,  //
+                                        0, 0, 0, 0, 0, 0, 2, 20, 22, 200, 202}));
+}
+
+TEST(Elan, ItsGradientIsTheTransposeOfTheTable) {
+  const std::vector<double> w{1, 10, 100, 2, 20, 200};
+  std::vector<double> d_table(22);
+  for (std::size_t i = 0; i < d_table.size(); ++i) d_table[i] = std::sin(static_cast<double>(i));
+  const auto table = elan_table<double>(w, 2, 5), gradient = elan_gradient<double>(d_table, 2, 5, 3);
+  double through_table = 0, through_weights = 0;
+  for (std::size_t i = 0; i < table.size(); ++i) through_table += table[i] * d_table[i];
+  for (std::size_t i = 0; i < w.size(); ++i) through_weights += w[i] * gradient[i];
+  EXPECT_NEAR(through_table, through_weights, 1e-12);
+}
+
+TEST(Elan, RefusesTooFewDigits) {
+  const std::vector<double> w{1, 10};
+  EXPECT_THROW(elan_table<double>(w, 1, 4), std::invalid_argument);
+  EXPECT_NO_THROW(elan_table<double>(w, 1, 3));
 }
 
 }  // namespace

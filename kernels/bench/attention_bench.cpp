@@ -30,7 +30,8 @@ Tensor<T> normal_tensor(const Shape& shape, unsigned seed) {
   tbb::parallel_for(std::int64_t{0}, shape.heads, [&](std::int64_t h) {
     std::mt19937 engine(seed + static_cast<unsigned>(h));
     std::normal_distribution<float> normal;
-    for (std::int64_t i = 0; i < per_head; ++i) tensor.data()[h * per_head + i] = static_cast<T>(normal(engine));
+    for (std::int64_t i = 0; i < per_head; ++i)
+      tensor.data()[h * per_head + i] = static_cast<T>(normal(engine));
   });
   return tensor;
 }
@@ -58,7 +59,8 @@ struct Tensors {
 template <class T, class Work>
 void measure(benchmark::State& state, const Case& c, double flops, double bytes, std::int64_t scratch,
              const Work& work) {
-  tbb::global_control limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(c.threads));
+  tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
+                            static_cast<std::size_t>(c.threads));
   tbb::task_arena arena(c.threads);
   arena.execute([&] {
     Tensors<T> tensors(c.shape());
@@ -99,8 +101,8 @@ void backward(benchmark::State& state, const Case& c) {
 template <class T>
 void add(const char* type, const char* pattern, const Case& c) {
   const auto add_pass = [&](const char* pass, void (*run)(benchmark::State&, const Case&)) {
-    benchmark::RegisterBenchmark(fmt::format("attention_{}/{}/{}/D:{}/S:{}/H:{}/threads:{}", pass, type, pattern,
-                                             c.head_dim, c.pattern.seq_len, c.heads, c.threads)
+    benchmark::RegisterBenchmark(fmt::format("attention_{}/{}/{}/D:{}/S:{}/H:{}/threads:{}", pass, type,
+                                             pattern, c.head_dim, c.pattern.seq_len, c.heads, c.threads)
                                      .c_str(),
                                  [=](benchmark::State& state) { run(state, c); })
         ->UseManualTime()
@@ -125,7 +127,11 @@ std::vector<NamedPattern> patterns(std::int64_t s) {
       {"global_64_window_512_causal",
        {.kind = PatternKind::global, .causal = true, .seq_len = s, .window_left = 512, .global_tokens = 64}},
       {"segment_512_512",
-       {.kind = PatternKind::segment, .causal = true, .seq_len = s, .segment_length = 512, .memory_length = 512}},
+       {.kind = PatternKind::segment,
+        .causal = true,
+        .seq_len = s,
+        .segment_length = 512,
+        .memory_length = 512}},
       {"document_1024_causal",
        {.kind = PatternKind::document, .causal = true, .seq_len = s, .document_starts = documents}},
   };

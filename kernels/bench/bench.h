@@ -26,7 +26,8 @@ struct Peak {
   }
 };
 
-/// Runs the benchmark's iterations of work() between two measurements of the peak in T, of which the higher counts.
+/// Runs the benchmark's iterations of work() between two measurements of the peak in T, of which the higher
+/// counts.
 template <class T, class Work>
 Peak measure_between_peaks(benchmark::State& state, int threads, const Work& work) {
   constexpr double kPeakSeconds = 0.05;

@@ -11,7 +11,8 @@
 
 namespace {
 
-/// Takes --simd=TARGET out of the arguments and obeys it. Throws std::invalid_argument for a target that is not here.
+/// Takes --simd=TARGET out of the arguments and obeys it. Throws std::invalid_argument for a target that is
+/// not here.
 void obey_simd_option(int& count, char** arguments) {
   constexpr std::string_view kOption = "--simd=";
   int kept = 0;

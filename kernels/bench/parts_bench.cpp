@@ -1,4 +1,5 @@
-// What surrounds attention in a step: merging partial results, rotary positions, projections, pricing a pattern.
+// What surrounds attention in a step: merging partial results, rotary positions, projections, pricing a
+// pattern.
 #include <fmt/format.h>
 #include <tbb/global_control.h>
 #include <tbb/task_arena.h>
@@ -17,9 +18,8 @@ namespace {
 template <class Work>
 void run(benchmark::State& state, int threads, double flops, double bytes, const Work& work) {
   tbb::global_control limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
-  tbb::task_arena(threads).execute([&] {
-    measure_between_peaks<float>(state, threads, work).report(state, flops, bytes);
-  });
+  tbb::task_arena(threads).execute(
+      [&] { measure_between_peaks<float>(state, threads, work).report(state, flops, bytes); });
 }
 
 Tensor<float> filled(const Shape& shape, float value) {
@@ -40,8 +40,9 @@ void merge(benchmark::State& state, const Shape& shape, int threads) {
 void rotary(benchmark::State& state, const Shape& shape, int threads) {
   Tensor<float> x = filled(shape, 1.0f);
   const double elements = static_cast<double>(shape.elements());
-  run(state, threads, 3 * elements, 8 * elements,
-      [&] { rotate_by_position(x.view(), {1'000'000, 1, shape.tokens}); });
+  run(state, threads, 3 * elements, 8 * elements, [&] {
+    rotate_by_position(x.view(), {1'000'000, 1, shape.tokens});
+  });
 }
 
 void projection(benchmark::State& state, const Shape& shape, int threads) {
@@ -65,9 +66,10 @@ void add_parts() {
   const Shape shape{1, 8, 8192, 64};
   using Part = void (*)(benchmark::State&, const Shape&, int);
   const auto add = [&](const char* name, Part part, int threads) {
-    benchmark::RegisterBenchmark(
-        fmt::format("{}/f32/D:{}/S:{}/H:{}/threads:{}", name, shape.head_dim, shape.tokens, shape.heads, threads).c_str(),
-        [=](benchmark::State& state) { part(state, shape, threads); })
+    benchmark::RegisterBenchmark(fmt::format("{}/f32/D:{}/S:{}/H:{}/threads:{}", name, shape.head_dim,
+                                             shape.tokens, shape.heads, threads)
+                                     .c_str(),
+                                 [=](benchmark::State& state) { part(state, shape, threads); })
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond);
   };
