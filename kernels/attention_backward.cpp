@@ -11,6 +11,7 @@
 
 #include "kernels/backward_task.h"
 #include "kernels/parallel_rows.h"
+#include "kernels/tiles/pairs.h"
 #include "kernels/tiles/relative_scores.h"
 
 namespace longseq {
@@ -106,8 +107,15 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
   const std::vector<BackwardTask> tasks = plan_tasks(pattern, queries, keys);
   const Shape& shape = keys.front().k.shape;
   const std::int64_t group = queries.front().q.shape.heads / shape.heads;
-  BackwardCall<T> call{pattern, terms, queries, keys, gradients, terms.relative.present() ? 1 : group,
-                       {0},     {},    {}};
+  const bool relative = terms.relative.present();
+  const auto all_in_pairs = [](const auto& blocks, auto member) {
+    return std::all_of(blocks.begin(), blocks.end(),
+                       [member](const auto& block) { return detail::lies_in_pairs(block.*member); });
+  };
+  const bool by_pairs = detail::may_use_pairs<T>(relative) && all_in_pairs(queries, &GradientQueries<T>::q) &&
+                        all_in_pairs(queries, &GradientQueries<T>::d_o) &&
+                        all_in_pairs(keys, &GradientKeys<T>::k) && all_in_pairs(keys, &GradientKeys<T>::v);
+  BackwardCall<T> call{pattern, terms, queries, keys, gradients, by_pairs, relative ? 1 : group, {0}, {}, {}};
   for (const GradientQueries<T>& block : queries) {
     const std::int64_t tiles = (block.positions.count * call.fold + kBackwardLanes - 1) / kBackwardLanes;
     call.first_tile.push_back(call.first_tile.back() + tiles);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/backward_terms.h"
+#include "kernels/tiles/pairs.h"
 #include "kernels/tiles/row_copy.h"
 
 namespace longseq::detail {
@@ -22,17 +23,35 @@ std::array<T*, kBackwardLanes> rows_of(const View& view, std::int64_t batch, con
   return rows;
 }
 
-/// Rows to lanes, in blocks, and packed as rows.
+/// Rows to lanes, in blocks.
 template <class T>
-void load_rows(const std::array<const T*, kBackwardLanes>& rows, std::int64_t count, std::int64_t head_dim,
-               std::int64_t stride, Accumulator<T>* lanes, Accumulator<T>* packed) {
+void load_lanes(const std::array<const T*, kBackwardLanes>& rows, std::int64_t count, std::int64_t head_dim,
+                Accumulator<T>* lanes) {
   for (std::int64_t first = 0; first < kBackwardLanes; first += kLaneBlock) {
     rows_to_lanes<T>(rows.data() + first, std::clamp<std::int64_t>(count - first, 0, kLaneBlock), head_dim,
                      lanes + first * head_dim, kLaneBlock);
   }
+}
+
+/// Rows to lanes, and packed as rows.
+template <class T>
+void load_rows(const std::array<const T*, kBackwardLanes>& rows, std::int64_t count, std::int64_t head_dim,
+               std::int64_t stride, Accumulator<T>* lanes, Accumulator<T>* packed) {
+  load_lanes<T>(rows, count, head_dim, lanes);
   for (std::int64_t t = 0; t < count; ++t)
     pack_rows<T>(rows[static_cast<std::size_t>(t)], 0, 1, head_dim, packed + t * stride, stride);
   std::fill(packed + count * stride, packed + kBackwardLanes * stride, Accumulator<T>{0});
+}
+
+/// The same as pairs.
+void load_pairs(const std::array<const BFloat16*, kBackwardLanes>& rows, std::int64_t count,
+                std::int64_t head_dim, std::int64_t stride, Pair* lanes, Pair* packed) {
+  std::array<const Pair*, kBackwardLanes> pairs;
+  std::transform(rows.begin(), rows.end(), pairs.begin(),
+                 [](const BFloat16* row) { return reinterpret_cast<const Pair*>(row); });
+  load_lanes<Pair>(pairs, count, head_dim / 2, lanes);
+  pair_rows(rows.data(), count, head_dim, packed, stride);
+  std::fill(packed + (count + 1) / 2 * stride, packed + kBackwardLanes / 2 * stride, Pair{});
 }
 
 template <class T>
@@ -41,10 +60,24 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
   using A = Accumulator<T>;
   BackwardTile<A>& tile = scratch.tile;
   const std::int64_t count = queries.rows.size();
-  load_rows<T>(rows_of<const T>(block.q, task.batch, queries), count, tile.head_dim, tile.stride,
-               tile.query_lanes, tile.query_rows);
-  load_rows<T>(rows_of<const T>(block.d_o, task.batch, queries), count, tile.head_dim, tile.stride,
-               tile.d_o_lanes, tile.d_o_rows);
+  const auto load = [&](const TensorView<const T>& view, auto* lanes, auto* packed) {
+    const auto rows = rows_of<const T>(view, task.batch, queries);
+    if constexpr (std::is_same_v<decltype(lanes), Pair*>) {
+      load_pairs(rows, count, tile.head_dim, tile.stride, lanes, packed);
+    } else {
+      load_rows<T>(rows, count, tile.head_dim, tile.stride, lanes, packed);
+    }
+  };
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    if (call.by_pairs) {
+      load(block.q, scratch.pairs.query_lanes, scratch.pairs.query_rows);
+      load(block.d_o, scratch.pairs.d_o_lanes, scratch.pairs.d_o_rows);
+    }
+  }
+  if (!call.by_pairs) {
+    load(block.q, scratch.operands.query_lanes, scratch.operands.query_rows);
+    load(block.d_o, scratch.operands.d_o_lanes, scratch.operands.d_o_rows);
+  }
   if (call.terms.relative.present()) {
     load_rows<T>(rows_of<const T>(block.position_q, task.batch, queries), count, tile.head_dim, tile.stride,
                  scratch.relative.query_lanes, scratch.relative.query_rows);
@@ -95,10 +128,19 @@ void take_pieces(BackwardCall<T>& call, const BackwardTask& task, const Gradient
                          static_cast<Index<A>>(positions.stride)};
   const bool relative = call.terms.relative.present();
   for (std::int64_t begin = task.keys.begin; begin < task.keys.end; begin += kBackwardKeys) {
-    const Piece piece = cut(outlook, {begin, std::min(begin + kBackwardKeys, task.keys.end)});
+    const Interval keys{begin, std::min(begin + kBackwardKeys, task.keys.end)};
+    const Piece piece = cut(outlook, keys, call.by_pairs ? 2 : 1);
     if (piece.keys.empty()) continue;
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      if (call.by_pairs) {
+        backward_tile_by_pairs(scratch.tile, scratch.pairs, scratch.gradients, piece, bias, scratch.scores,
+                               scratch.pair_scores);
+      }
+    }
     if (relative) score_relative(call, block.positions, positions, queries, piece, scratch);
-    backward_tile(scratch.tile, scratch.keys, piece, bias, relative, scratch.weights, scratch.d_scores);
+    if (!call.by_pairs) {
+      backward_tile(scratch.tile, scratch.operands, scratch.gradients, piece, bias, relative, scratch.scores);
+    }
     if (call.gradients.bias != nullptr) add_bias_gradient(call, positions, piece, scratch);
     if (relative) add_relative_gradients(call, block.positions, positions, queries, piece, scratch);
   }
@@ -133,15 +175,30 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
 }
 
 template <class T>
-void load_keys(const GradientKeys<T>& keys, const BackwardTask& task, BackwardScratch<T>& scratch) {
-  const std::int64_t stride = scratch.tile.stride, count = task.keys.size();
-  pack_rows<T>(keys.k.row(task.batch, task.kv_head, task.keys.begin), keys.k.token_stride, count,
-               scratch.tile.head_dim, scratch.keys.k, stride);
-  pack_rows<T>(keys.v.row(task.batch, task.kv_head, task.keys.begin), keys.v.token_stride, count,
-               scratch.tile.head_dim, scratch.keys.v, stride);
-  std::fill_n(scratch.keys.dk, count * stride, Accumulator<T>{0});
-  std::fill_n(scratch.keys.dv, count * stride, Accumulator<T>{0});
-  scratch.keys.origin = task.keys.begin;
+void load_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch) {
+  using A = Accumulator<T>;
+  const GradientKeys<T>& keys = call.keys[task.block];
+  const std::int64_t head_dim = scratch.tile.head_dim, stride = scratch.tile.stride, count = task.keys.size();
+  const auto first_row = [&](const TensorView<const T>& view) {
+    return view.row(task.batch, task.kv_head, task.keys.begin);
+  };
+  std::fill_n(scratch.gradients.dk, count * stride, A{0});
+  std::fill_n(scratch.gradients.dv, count * stride, A{0});
+  scratch.operands.origin = scratch.pairs.origin = task.keys.begin;
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    if (call.by_pairs) {
+      const BackwardOperands<Pair>& pairs = scratch.pairs;
+      for (const auto& [view, packed] : {std::pair(keys.k, pairs.k), std::pair(keys.v, pairs.v)}) {
+        pack_rows(reinterpret_cast<const Pair*>(first_row(view)), view.token_stride / 2, count, head_dim / 2,
+                  packed, pairs.k_stride);
+        std::fill_n(packed + count * pairs.k_stride, count % 2 * pairs.k_stride, Pair{});
+      }
+      pair_rows(first_row(keys.k), keys.k.token_stride, count, head_dim, pairs.k_rows, stride);
+      return;
+    }
+  }
+  pack_rows<T>(first_row(keys.k), keys.k.token_stride, count, head_dim, scratch.operands.k, stride);
+  pack_rows<T>(first_row(keys.v), keys.v.token_stride, count, head_dim, scratch.operands.v, stride);
 }
 
 template <class T>
@@ -151,8 +208,8 @@ void store_keys(const GradientKeys<T>& keys, const BackwardTask& task, const Bac
   for (std::int64_t n = 0; n < task.keys.size(); ++n) {
     A* dk = keys.dk.row(task.batch, task.kv_head, task.keys.begin + n);
     A* dv = keys.dv.row(task.batch, task.kv_head, task.keys.begin + n);
-    add_rows(scratch.keys.dk + n * scratch.tile.stride, 0, factor, 1, scratch.tile.head_dim, &dk);
-    add_rows(scratch.keys.dv + n * scratch.tile.stride, 0, A{1}, 1, scratch.tile.head_dim, &dv);
+    add_rows(scratch.gradients.dk + n * scratch.tile.stride, 0, factor, 1, scratch.tile.head_dim, &dk);
+    add_rows(scratch.gradients.dv + n * scratch.tile.stride, 0, A{1}, 1, scratch.tile.head_dim, &dv);
   }
 }
 
@@ -189,13 +246,30 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
   tile.width = packed_width(head_dim);
   tile.stride = packed_stride(head_dim);
   tile.score_scale = static_cast<A>(kLog2E / std::sqrt(static_cast<double>(head_dim)));
-  for (A** lanes : {&tile.query_lanes, &tile.d_o_lanes}) *lanes = take(head_dim * kBackwardLanes);
-  for (A** rows : {&tile.query_rows, &tile.d_o_rows, &tile.dq_rows})
+  for (A** lanes : {&operands.query_lanes, &operands.d_o_lanes}) *lanes = take(head_dim * kBackwardLanes);
+  for (A** rows : {&operands.query_rows, &operands.d_o_rows, &tile.dq_rows})
     *rows = take(tile.stride * kBackwardLanes);
   for (A** values : {&tile.lse, &tile.delta}) *values = take(kBackwardLanes);
-  for (A** rows : {&keys.k, &keys.v, &keys.dk, &keys.dv})
-    *rows = take(most_task_keys(head_dim) * tile.stride);
-  for (A** scores : {&weights, &d_scores}) *scores = take(kBackwardKeys * kBackwardLanes);
+  const std::int64_t key_elements = most_task_keys(head_dim) * tile.stride;
+  for (A** rows : {&operands.k, &operands.v, &gradients.dk, &gradients.dv}) *rows = take(key_elements);
+  operands.k_rows = operands.k;
+  operands.k_stride = tile.stride;
+  for (A** values : {&scores.weights, &scores.d_scores}) *values = take(kBackwardKeys * kBackwardLanes);
+  pair_scores = {};
+  if constexpr (!std::is_same_v<T, A>) {
+    const auto as_pairs = [](A* own) { return reinterpret_cast<Pair*>(own); };
+    pairs = {as_pairs(operands.query_lanes),
+             as_pairs(operands.d_o_lanes),
+             as_pairs(operands.query_rows),
+             as_pairs(operands.d_o_rows),
+             as_pairs(operands.k),
+             as_pairs(operands.v),
+             as_pairs(operands.k) + key_elements / 2,
+             tile.stride / 2,
+             0};
+    for (Pair** values : {&pair_scores.weights, &pair_scores.d_scores, &pair_scores.d_scores_keys})
+      *values = as_pairs(take(kBackwardKeys * kBackwardLanes / 2));
+  }
   prepare_terms(call, *this);
 }
 
@@ -203,7 +277,8 @@ template <class T>
 std::int64_t BackwardScratch<T>::elements(std::int64_t head_dim) {
   const std::int64_t stride = packed_stride(head_dim);
   return (2 * head_dim + 3 * stride + 2) * kBackwardLanes + 4 * most_task_keys(head_dim) * stride +
-         2 * kBackwardKeys * kBackwardLanes;
+         2 * kBackwardKeys * kBackwardLanes +
+         (std::is_same_v<T, A> ? 0 : 3 * kBackwardKeys * kBackwardLanes / 2);
 }
 
 template <class T>
@@ -211,7 +286,7 @@ void run_task(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T
               const Poll& poll) {
   const GradientKeys<T>& keys = call.keys[task.block];
   const std::int64_t group = call.group(), fold = call.fold;
-  load_keys(keys, task, scratch);
+  load_keys(call, task, scratch);
   for (std::int64_t pass = 0; pass < group / fold; ++pass) {
     for (const std::size_t index : keys.queries) {
       const GradientQueries<T>& block = call.queries[index];

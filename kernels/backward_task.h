@@ -53,6 +53,7 @@ struct BackwardCall {
   std::span<const GradientQueries<T>> queries;
   std::span<const GradientKeys<T>> keys;
   const TermGradients<A>& gradients;
+  bool by_pairs;                         // the processor\'s product of bfloat16 pairs does the work
   std::int64_t fold;                     // query heads folded into the rows of a tile
   std::vector<std::int64_t> first_tile;  // [query block], and the number of tiles of one pass
   std::deque<Procession> by_batch_head;  // [batch · kv_heads + kv_head]
@@ -79,9 +80,11 @@ struct BackwardScratch {
 
   Tensor<A> memory;
   BackwardTile<A> tile;
-  GradientRows<A> keys;
-  A* weights;
-  A* d_scores;
+  BackwardOperands<A> operands;
+  BackwardOperands<Pair> pairs;  // in the same memory
+  KeyGradients<A> gradients;
+  BackwardScores<A> scores;
+  PairScores pair_scores;  // null where T is A
   /// Gradients of the position terms of the heads of the key head, as the task sums them; all zero between
   /// tasks.
   std::vector<A> bias;  // [group][row_size]

@@ -70,7 +70,7 @@ void score_relative(const BackwardCall<T>& call, Run query_positions, Run key_po
                        tile.stride);
   multiply_rows(relative.rows, tile.stride, rows, tile.head_dim, relative.query_lanes, kBackwardLanes,
                 relative.products);
-  shear(relative.products, piece.keys.size(), kBackwardLanes, scratch.d_scores);
+  shear(relative.products, piece.keys.size(), kBackwardLanes, scratch.scores.d_scores);
 }
 
 template <class T>
@@ -87,7 +87,7 @@ void add_bias_gradient(const BackwardCall<T>& call, Run key_positions, const Pie
     const bool neighbours = lanes.position[last - 1] - lanes.position[first] == last - 1 - first &&
                             lanes.table[last - 1] == lanes.table[first] && call.fold == 1;
     for (std::int64_t key = span.keys.begin; key < span.keys.end; ++key) {
-      const A* d_score = scratch.d_scores + (key - piece.keys.begin) * kBackwardLanes;
+      const A* d_score = scratch.scores.d_scores + (key - piece.keys.begin) * kBackwardLanes;
       const std::int64_t from_key = key * key_positions.stride;
       const std::int64_t low = lanes.position[first] - from_key, high = lanes.position[last - 1] - from_key;
       A* table = scratch.bias.data();
@@ -121,7 +121,7 @@ void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Ru
     const Span& span = piece.spans[s];
     for (std::int64_t n = span.keys.begin - piece.keys.begin; n < span.keys.end - piece.keys.begin; ++n) {
       for (std::int64_t t = span.first_lane; t < span.last_lane; ++t)
-        d_products[(n + kShared - t) * kBackwardLanes + t] = scratch.d_scores[n * kBackwardLanes + t];
+        d_products[(n + kShared - t) * kBackwardLanes + t] = scratch.scores.d_scores[n * kBackwardLanes + t];
     }
   }
   add_row_product(RowProduct<A>{relative.dq_rows, stride, kBackwardLanes, d_products, true, relative.rows,

@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/tiles/pairs.h"
 #include "kernels/tiles/row_copy.h"
 
 namespace longseq::detail {
@@ -98,6 +99,20 @@ KeyRows<Accumulator<T>> widen(const KeyBlock<T>& keys, std::int64_t b, std::int6
   }
 }
 
+/// The piece's keys and values as pairs: of dimensions, and of keys. A piece of an odd number gets a key of
+/// zeros.
+KeyRows<Pair> pair(const KeyBlock<BFloat16>& keys, std::int64_t b, std::int64_t kv_head, Interval piece,
+                   ForwardScratch<BFloat16>& scratch) {
+  const std::int64_t head_dim = keys.k.shape.head_dim;
+  Pair* k = reinterpret_cast<Pair*>(scratch.k);
+  Pair* v = reinterpret_cast<Pair*>(scratch.v);
+  pack_rows(reinterpret_cast<const Pair*>(keys.k.row(b, kv_head, piece.begin)), keys.k.token_stride / 2,
+            piece.size(), head_dim / 2, k, head_dim / 2);
+  std::fill_n(k + piece.size() * head_dim / 2, piece.size() % 2 * head_dim / 2, Pair{});
+  pair_rows(keys.v.row(b, kv_head, piece.begin), keys.v.token_stride, piece.size(), head_dim, v, head_dim);
+  return {k, v, head_dim / 2, head_dim, piece.begin};
+}
+
 /// Part number `part` of `parts` of the rows.
 Interval share_of(Interval rows, std::int64_t part, std::int64_t parts) {
   return {rows.begin + rows.size() * part / parts, rows.begin + rows.size() * (part + 1) / parts};
@@ -136,7 +151,8 @@ class TaskRun {
     // on which tiles share a task, and so on the number of threads.
     for (std::int64_t begin = hull.begin / kForwardKeys * kForwardKeys; begin < hull.end;
          begin += kForwardKeys) {
-      const Interval piece{std::max(begin, hull.begin), std::min(begin + kForwardKeys, hull.end)};
+      // From an even key on: only the last of all can be without a partner for pairs.
+      const Interval piece{std::max(begin, hull.begin / 2 * 2), std::min(begin + kForwardKeys, hull.end)};
       if (poll_ && begin / kForwardKeys % kPiecesPerPoll == 0) poll_();
       take_piece(keys, piece, {piece.end, std::min(piece.end + kForwardKeys, hull.end)});
     }
@@ -168,8 +184,7 @@ class TaskRun {
     for (; loaded_ <= i; ++loaded_) {
       const FoldedRows queries = rows(loaded_);
       ForwardTile<A>& own = tile(loaded_);
-      rows_to_lanes<T>(rows_of<const T>(block_.q, task_, queries).data(), queries.rows.size(), own.head_dim,
-                       own.queries, kForwardLanes);
+      load_queries(own, queries);
       if (terms_.relative.present()) {
         rows_to_lanes<T>(rows_of<const T>(block_.position_q, task_, queries).data(), queries.rows.size(),
                          own.head_dim, scratch_.relative[static_cast<std::size_t>(loaded_)].queries(),
@@ -182,6 +197,19 @@ class TaskRun {
       } else {
         load_state(block_.state, task_, queries, own);
       }
+    }
+  }
+
+  void load_queries(ForwardTile<A>& own, const FoldedRows& queries) {
+    const auto from = rows_of<const T>(block_.q, task_, queries);
+    if (by_pairs_) {
+      std::array<const Pair*, kForwardLanes> pairs;
+      std::transform(from.begin(), from.end(), pairs.begin(),
+                     [](const T* row) { return reinterpret_cast<const Pair*>(row); });
+      rows_to_lanes<Pair>(pairs.data(), queries.rows.size(), own.head_dim / 2,
+                          reinterpret_cast<Pair*>(own.queries), kForwardLanes);
+    } else {
+      rows_to_lanes<T>(from.data(), queries.rows.size(), own.head_dim, own.queries, kForwardLanes);
     }
   }
 
@@ -202,19 +230,44 @@ class TaskRun {
 
   /// `coming`: the keys of the next piece, fetched meanwhile.
   void take_piece(const KeyBlock<T>& keys, Interval piece, Interval coming) {
-    const bool relative = terms_.relative.present();
-    KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
     const TileBias<A> bias{terms_.bias.values, static_cast<Index<A>>(terms_.bias.reach),
                            static_cast<Index<A>>(keys.positions.stride)};
-    for (std::int64_t i = 0; i < tiles_; ++i) {
-      const Piece own = cut(outlooks_[static_cast<std::size_t>(i)], piece);
-      if (own.keys.empty()) continue;
-      load(i);
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      if (by_pairs_) {
+        const KeyRows<Pair> key_rows = pair(keys, task_.batch, task_.kv_head, piece, scratch_);
+        for_each_tile(piece, 2, [&](std::int64_t i, const Piece& own) {
+          attend_tile_by_pairs(tile(i), key_rows, own, bias, scratch_.scores, scratch_.weights);
+        });
+        return;
+      }
+    }
+    const bool relative = terms_.relative.present();
+    KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
+    for_each_tile(piece, 1, [&](std::int64_t i, const Piece& own) {
       if (key_rows.origin == 0) key_rows.coming = share_of(coming, i, tiles_);
       if (relative)
         scratch_.relative[static_cast<std::size_t>(i)].fill(terms_.relative, own.keys, scratch_.scores);
       attend_tile(tile(i), key_rows, own, bias, relative, scratch_.scores);
+    });
+  }
+
+  /// Calls attend(i, what tile i sees of the piece) for the tiles that see anything.
+  template <class Attend>
+  void for_each_tile(Interval piece, std::int64_t granule, const Attend& attend) {
+    for (std::int64_t i = 0; i < tiles_; ++i) {
+      const Piece own = cut(outlooks_[static_cast<std::size_t>(i)], piece, granule);
+      if (own.keys.empty()) continue;
+      load(i);
+      attend(i, own);
     }
+  }
+
+  /// Whether the processor's product of bfloat16 pairs does the work.
+  bool may_pair() const {
+    if (!may_use_pairs<T>(terms_.relative.present())) return false;
+    return lies_in_pairs(block_.q) &&
+           std::all_of(block_.keys.begin(), block_.keys.end(),
+                       [](const KeyBlock<T>& keys) { return lies_in_pairs(keys.k); });
   }
 
   const Pattern& pattern_;
@@ -225,6 +278,7 @@ class TaskRun {
   ForwardScratch<T>& scratch_;
   const Poll& poll_;
   const std::int64_t tiles_ = (task_.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
+  const bool by_pairs_ = may_pair();
   std::int64_t loaded_ = 0;  // tiles whose queries and state are in the scratch
   std::array<Outlook, kTilesPerTask> outlooks_;
 };
@@ -250,6 +304,7 @@ ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
   }
   scores = take(kForwardKeys * kForwardLanes);
   constexpr bool kWidens = !std::is_same_v<T, A>;
+  weights = kWidens ? reinterpret_cast<Pair*>(take(kForwardKeys / 2 * kForwardLanes)) : nullptr;
   k = kWidens ? take(kForwardKeys * head_dim) : nullptr;
   v = kWidens ? take(kForwardKeys * head_dim) : nullptr;
 }
@@ -260,7 +315,7 @@ std::int64_t ForwardScratch<T>::elements(std::int64_t head_dim, bool with_relati
       (2 * head_dim + 2) * kForwardLanes + (with_relative ? RelativeScores<A>::elements(head_dim) : 0);
   return tiles_per_task(with_relative) * of_tile + kForwardKeys * kForwardLanes +
          (with_relative ? RelativeScores<A>::row_elements(head_dim) : 0) +
-         (std::is_same_v<T, A> ? 0 : 2 * kForwardKeys * head_dim);
+         (std::is_same_v<T, A> ? 0 : 2 * kForwardKeys * head_dim + kForwardKeys / 2 * kForwardLanes);
 }
 
 template <class T>

@@ -15,7 +15,12 @@
 // foreach_target comes first: what follows is compiled once per instruction set.
 #include <hwy/highway.h>
 
+#include "kernels/tiles/dot.h"
+
 HWY_BEFORE_NAMESPACE();
+#if LONGSEQ_MAY_DOT
+#pragma GCC target("avx512bf16")
+#endif
 namespace longseq::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -43,6 +48,32 @@ double multiply_add(std::int64_t rounds) {
   return 2.0 * static_cast<double>(rounds) * kChains * static_cast<double>(lanes);
 }
 
+/// The same of kChains products of bfloat16 pairs.
+double dot_pairs(std::int64_t rounds) {
+#if LONGSEQ_MAY_DOT
+  const hn::ScalableTag<float> d;
+  volatile float opaque = 0.999f;
+  const auto pairs = hn::Set(d, opaque);
+  hn::Vec<decltype(d)> sums[kChains];
+#pragma GCC unroll 20
+  for (int c = 0; c < kChains; ++c) sums[c] = hn::Set(d, static_cast<float>(c) * opaque);
+  for (std::int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 20
+    for (int c = 0; c < kChains; ++c)
+      sums[c].raw = _mm512_dpbf16_ps(sums[c].raw, (__m512bh)pairs.raw, (__m512bh)pairs.raw);
+  }
+  auto total = sums[0];
+#pragma GCC unroll 20
+  for (int c = 1; c < kChains; ++c) total = hn::Add(total, sums[c]);
+  volatile float sink = hn::GetLane(total);
+  static_cast<void>(sink);
+  return 4.0 * static_cast<double>(rounds) * kChains * static_cast<double>(hn::Lanes(d));
+#else
+  static_cast<void>(rounds);
+  return 0;
+#endif
+}
+
 double multiply_add_f32(std::int64_t rounds) {
   return multiply_add<float>(rounds);
 }
@@ -57,6 +88,7 @@ HWY_AFTER_NAMESPACE();
 namespace longseq {
 HWY_EXPORT(multiply_add_f32);
 HWY_EXPORT(multiply_add_f64);
+HWY_EXPORT(dot_pairs);
 
 namespace {
 
@@ -75,16 +107,26 @@ double multiply_add(double, std::int64_t rounds) {
 
 }  // namespace
 
-template <class T>
-double measure_fma_rate(double seconds) {
+/// FLOP/s of work(rounds), which gives the FLOPs it did.
+template <class Work>
+double rate_of(const Work& work, double seconds) {
   constexpr std::int64_t kRounds = 20'000;  // some tens of microseconds
-  multiply_add(T{}, kRounds);
+  work(kRounds);
   double flops = 0;
   const Clock::time_point start = Clock::now();
   do {
-    flops += multiply_add(T{}, kRounds);
+    flops += work(kRounds);
   } while (seconds_since(start) < seconds);
   return flops / seconds_since(start);
+}
+
+template <class T>
+double measure_fma_rate(double seconds) {
+  return rate_of([](std::int64_t rounds) { return multiply_add(T{}, rounds); }, seconds);
+}
+
+double measure_dot_rate(double seconds) {
+  return rate_of([](std::int64_t rounds) { return HWY_DYNAMIC_DISPATCH(dot_pairs)(rounds); }, seconds);
 }
 
 template <class T>

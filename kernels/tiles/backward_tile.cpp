@@ -6,6 +6,8 @@
 // exp2 and dS: a ceiling of 97 % at head_dim 64 and 98.5 % at 128. Measured: kernels/README.md.
 #include "kernels/tiles/backward_tile.h"
 
+#include <cstdlib>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/tiles/backward_tile.cpp"
 #include <hwy/foreach_target.h>
@@ -17,21 +19,30 @@
 #include "kernels/tiles/score-inl.h"
 
 HWY_BEFORE_NAMESPACE();
+#if LONGSEQ_MAY_DOT
+#pragma GCC target("avx512bf16")
+#endif
 namespace longseq::HWY_NAMESPACE {
+using detail::BackwardOperands;
+using detail::BackwardScores;
 using detail::BackwardTile;
-using detail::GradientRows;
+using detail::Element;
 using detail::kBackwardLanes;
+using detail::KeyGradients;
 using detail::kLaneBlock;
+using detail::Pair;
+using detail::PairScores;
 using detail::Piece;
 using detail::RowProduct;
 using detail::Span;
 using detail::TileBias;
 
-/// Everything about one call that its steps need.
-template <class A>
+/// Everything about one call that its steps need. E: what products are made of, A itself or Pair.
+template <class A, class E>
 struct Call {
   const BackwardTile<A>& tile;
-  const GradientRows<A>& keys;
+  const BackwardOperands<E>& operands;
+  const KeyGradients<A>& gradients;
   const Piece& piece;
   const TileBias<A>& bias;
   bool add_to_scores;
@@ -39,17 +50,17 @@ struct Call {
   A* HWY_RESTRICT d_scores;
 
   std::int64_t row(std::int64_t key) const { return (key - piece.keys.begin) * kBackwardLanes; }
+  std::int64_t steps() const { return tile.head_dim / Element<E>::kValues; }  // of a product over head_dim
   std::int64_t lanes(std::int64_t lane) const {
-    return lane / kLaneBlock * tile.head_dim * kLaneBlock + lane % kLaneBlock;
+    return lane / kLaneBlock * steps() * kLaneBlock + lane % kLaneBlock;
   }
-  std::int64_t packed(std::int64_t key) const { return (key - keys.origin) * tile.stride; }
 };
 
 /// weights = 2^(scale·q·k + bias − lse), 0 where not visible. kPlain: no mask, no bias, nothing to add.
 template <bool kPlain>
 struct Weigh {
-  template <class A>
-  static HWY_INLINE Vec<A> finish(const Call<A>& call, bool masked, std::int64_t lane, std::int64_t key,
+  template <class A, class E>
+  static HWY_INLINE Vec<A> finish(const Call<A, E>& call, bool masked, std::int64_t lane, std::int64_t key,
                                   Vec<A> score) {
     const Tag<A> d;
     Vec<A> offset = hn::Load(d, call.tile.lse + lane);
@@ -64,16 +75,16 @@ struct Weigh {
     }
     return exp2_weight(d, exponent);
   }
-  template <class A>
-  static HWY_INLINE const A* left(const Call<A>& call) {
-    return call.keys.k;
+  template <class A, class E>
+  static HWY_INLINE const E* left(const Call<A, E>& call) {
+    return call.operands.k;
   }
-  template <class A>
-  static HWY_INLINE const A* right(const Call<A>& call) {
-    return call.tile.query_lanes;
+  template <class A, class E>
+  static HWY_INLINE const E* right(const Call<A, E>& call) {
+    return call.operands.query_lanes;
   }
-  template <class A>
-  static HWY_INLINE A* out(const Call<A>& call) {
+  template <class A, class E>
+  static HWY_INLINE A* out(const Call<A, E>& call) {
     return call.weights;
   }
 };
@@ -81,30 +92,30 @@ struct Weigh {
 /// d_scores = weights · (do·v − delta).
 template <bool kPlain>
 struct Differentiate {
-  template <class A>
-  static HWY_INLINE Vec<A> finish(const Call<A>& call, bool /*masked*/, std::int64_t lane, std::int64_t key,
-                                  Vec<A> d_weight) {
+  template <class A, class E>
+  static HWY_INLINE Vec<A> finish(const Call<A, E>& call, bool /*masked*/, std::int64_t lane,
+                                  std::int64_t key, Vec<A> d_weight) {
     const Tag<A> d;
     const Vec<A> weight = hn::Load(d, call.weights + call.row(key) + lane);
     return hn::Mul(weight, hn::Sub(d_weight, hn::Load(d, call.tile.delta + lane)));
   }
-  template <class A>
-  static HWY_INLINE const A* left(const Call<A>& call) {
-    return call.keys.v;
+  template <class A, class E>
+  static HWY_INLINE const E* left(const Call<A, E>& call) {
+    return call.operands.v;
   }
-  template <class A>
-  static HWY_INLINE const A* right(const Call<A>& call) {
-    return call.tile.d_o_lanes;
+  template <class A, class E>
+  static HWY_INLINE const E* right(const Call<A, E>& call) {
+    return call.operands.d_o_lanes;
   }
-  template <class A>
-  static HWY_INLINE A* out(const Call<A>& call) {
+  template <class A, class E>
+  static HWY_INLINE A* out(const Call<A, E>& call) {
     return call.d_scores;
   }
 };
 
 /// The product of `keys`, kRows at a time, and one step of lanes, finished by Stage.
-template <class Stage, int kRows, int kFirst, int kLast, class A>
-HWY_NOINLINE void lane_rows(const Call<A>& call, bool masked, std::int64_t lane, Interval keys) {
+template <class Stage, int kRows, int kFirst, int kLast, class A, class E>
+HWY_NOINLINE void lane_rows(const Call<A, E>& call, bool masked, std::int64_t lane, Interval keys) {
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
   for (std::int64_t key = keys.begin; key < keys.end; key += kRows) {
@@ -114,9 +125,10 @@ HWY_NOINLINE void lane_rows(const Call<A>& call, bool masked, std::int64_t lane,
 #pragma GCC unroll 2
       for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::Zero(d);
     }
-    multiply<kRows, kFirst, kLast, A>(
-        sums, Left{Stage::left(call) + call.packed(key), call.tile.stride, Constant<1>()},
-        {Stage::right(call) + call.lanes(lane), kLaneBlock}, call.tile.head_dim);
+    const E* left = Stage::left(call) + (key - call.operands.origin) * call.operands.k_stride;
+    multiply<kRows, kFirst, kLast, A>(sums, Left{left, call.operands.k_stride, Constant<1>()},
+                                      Right<E>{Stage::right(call) + call.lanes(lane), kLaneBlock},
+                                      call.steps());
     A* HWY_RESTRICT out = Stage::out(call) + call.row(key) + lane;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
@@ -134,9 +146,9 @@ template <template <bool> class Stage>
 struct LaneRows {
   template <int kRows>
   struct Step {
-    template <class A>
-    static HWY_INLINE void run(Interval keys, const Call<A>& call, const Span& span, const std::int64_t& lane,
-                               const Columns& columns) {
+    template <class A, class E>
+    static HWY_INLINE void run(Interval keys, const Call<A, E>& call, const Span& span,
+                               const std::int64_t& lane, const Columns& columns) {
       if (columns == Columns::first) {
         lane_rows<Stage<false>, kRows, 0, 1>(call, span.masked, lane, keys);
       } else if (columns == Columns::second) {
@@ -150,8 +162,8 @@ struct LaneRows {
   };
 };
 
-template <template <bool> class Stage, class A>
-HWY_INLINE void lane_piece(const Call<A>& call) {
+template <template <bool> class Stage, class A, class E>
+HWY_INLINE void lane_piece(const Call<A, E>& call) {
   for (std::int64_t lane = 0; lane < kBackwardLanes; lane += kColumns * lanes_of<A>()) {
     for (int s = 0; s < call.piece.span_count; ++s) {
       const Span& span = call.piece.spans[s];
@@ -165,14 +177,14 @@ HWY_INLINE void lane_piece(const Call<A>& call) {
 /// The rows of a product with head_dim as lanes, for one or both columns of vectors from dimension `dim` on.
 template <int kRows>
 struct AddRows {
-  template <int kLast, bool kTransposed, class A>
-  static HWY_NOINLINE void columns(Interval rows, const RowProduct<A>& product, std::int64_t dim) {
+  template <int kLast, bool kTransposed, class A, class E>
+  static HWY_NOINLINE void columns(Interval rows, const RowProduct<A, E>& product, std::int64_t dim) {
     const Tag<A> d;
     const std::int64_t lanes = lanes_of<A>();
-    constexpr std::int64_t kLeftRow = kTransposed ? 1 : kBackwardLanes;
+    constexpr std::int64_t kLeftRow = kTransposed ? 1 : kBackwardLanes / Element<E>::kValues;
     constexpr std::int64_t kLeftStep = kTransposed ? kBackwardLanes : 1;
     const std::int64_t out_row = product.out_row;
-    const A* HWY_RESTRICT left = product.left + rows.begin * kLeftRow;
+    const E* HWY_RESTRICT left = product.left + rows.begin * kLeftRow;
     A* HWY_RESTRICT out = product.out + rows.begin * out_row + dim;
     for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
       // From 0, with the old sums added last: loaded first they would hold up the products.
@@ -182,8 +194,8 @@ struct AddRows {
 #pragma GCC unroll 2
         for (int c = 0; c < kLast; ++c) sums[r][c] = hn::Zero(d);
       }
-      multiply<kRows, 0, kLast>(sums, Left{left, Constant<kLeftRow>(), Constant<kLeftStep>()},
-                                Right<A>{product.right + dim, product.right_row}, product.count);
+      multiply<kRows, 0, kLast, A>(sums, Left{left, Constant<kLeftRow>(), Constant<kLeftStep>()},
+                                   Right<E>{product.right + dim, product.right_row}, product.count);
 #pragma GCC unroll 12
       for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -196,55 +208,117 @@ struct AddRows {
       out += kRows * out_row;
     }
   }
-  template <class A>
-  static HWY_INLINE void run(Interval rows, const RowProduct<A>& product, const std::int64_t& dim) {
+  template <class A, class E>
+  static HWY_INLINE void run(Interval rows, const RowProduct<A, E>& product, const std::int64_t& dim) {
     const bool both = dim + lanes_of<A>() < product.width;
     if (product.transposed) {
-      both ? columns<2, true, A>(rows, product, dim) : columns<1, true, A>(rows, product, dim);
+      both ? columns<2, true>(rows, product, dim) : columns<1, true>(rows, product, dim);
     } else {
-      both ? columns<2, false, A>(rows, product, dim) : columns<1, false, A>(rows, product, dim);
+      both ? columns<2, false>(rows, product, dim) : columns<1, false>(rows, product, dim);
     }
   }
 };
 
-template <class A>
-HWY_INLINE void add_rows(const RowProduct<A>& product) {
+template <class A, class E>
+HWY_INLINE void add_rows(const RowProduct<A, E>& product) {
   for (std::int64_t dim = 0; dim < product.width; dim += kColumns * lanes_of<A>())
     in_groups<AddRows>(0, product.rows, product, dim);
 }
 
-template <class A>
-HWY_INLINE void backward_piece(const Call<A>& call) {
-  lane_piece<Weigh>(call);
-  lane_piece<Differentiate>(call);
+/// The scores of a whole piece as the left operands of the last three products: rows of keys for dv and dk,
+/// and for dq read across.
+template <class E>
+struct LeftScores {
+  const E* weights;
+  const E* d_scores;
+  const E* d_scores_keys;
+};
+
+/// dv += weights · do, dk += dS · q, dq += dSᵀ · k, span by span.
+template <class A, class E>
+HWY_INLINE void add_gradients(const Call<A, E>& call, const LeftScores<E>& left) {
+  constexpr std::int64_t kValues = Element<E>::kValues;
   const BackwardTile<A>& tile = call.tile;
+  const BackwardOperands<E>& operands = call.operands;
   const std::int64_t width = tile.width, stride = tile.stride;
   for (int s = 0; s < call.piece.span_count; ++s) {
     const Span span = call.piece.joined(s);
-    const std::int64_t first = span.first_lane, count = span.last_lane - first;
-    const std::int64_t packed = call.packed(span.keys.begin);
-    const A* weights = call.weights + call.row(span.keys.begin) + first;
-    const A* d_scores = call.d_scores + call.row(span.keys.begin) + first;
-    add_rows<A>({call.keys.dv + packed, stride, span.keys.size(), weights, false,
-                 tile.d_o_rows + first * stride, stride, count, width});
-    add_rows<A>({call.keys.dk + packed, stride, span.keys.size(), d_scores, false,
-                 tile.query_rows + first * stride, stride, count, width});
-    add_rows<A>({tile.dq_rows + first * stride, stride, count, d_scores, true, call.keys.k + packed, stride,
-                 span.keys.size(), width});
+    const std::int64_t first = span.first_lane / kValues, lanes = span.last_lane - span.first_lane;
+    const std::int64_t key = span.keys.begin - operands.origin, keys = span.keys.size();
+    const std::int64_t at = call.row(span.keys.begin) / kValues;
+    add_rows(RowProduct<A, E>{call.gradients.dv + key * stride, stride, keys, left.weights + at + first,
+                              false, operands.d_o_rows + first * stride, stride, lanes / kValues, width});
+    add_rows(RowProduct<A, E>{call.gradients.dk + key * stride, stride, keys, left.d_scores + at + first,
+                              false, operands.query_rows + first * stride, stride, lanes / kValues, width});
+    add_rows(RowProduct<A, E>{tile.dq_rows + span.first_lane * stride, stride, lanes,
+                              left.d_scores_keys + at + span.first_lane, true,
+                              operands.k_rows + key / kValues * stride, stride, keys / kValues, width});
   }
 }
 
-#define LONGSEQ_DEFINE(A, name)                                                                      \
-  void backward_##name(const BackwardTile<A>& tile, const GradientRows<A>& keys, const Piece& piece, \
-                       const TileBias<A>& bias, bool add_to_scores, A* weights, A* d_scores) {       \
-    backward_piece<A>({tile, keys, piece, bias, add_to_scores, weights, d_scores});                  \
-  }                                                                                                  \
-  void add_rows_##name(const RowProduct<A>& product) {                                               \
-    add_rows(product);                                                                               \
+template <class A>
+HWY_INLINE void backward_piece(const Call<A, A>& call) {
+  lane_piece<Weigh>(call);
+  lane_piece<Differentiate>(call);
+  add_gradients(call, LeftScores<A>{call.weights, call.d_scores, call.d_scores});
+}
+
+#define LONGSEQ_DEFINE(A, name)                                                                       \
+  void backward_##name(const BackwardTile<A>& tile, const BackwardOperands<A>& operands,              \
+                       const KeyGradients<A>& gradients, const Piece& piece, const TileBias<A>& bias, \
+                       bool add_to_scores, const BackwardScores<A>& scores) {                         \
+    backward_piece<A>(                                                                                \
+        {tile, operands, gradients, piece, bias, add_to_scores, scores.weights, scores.d_scores});    \
+  }                                                                                                   \
+  void add_rows_##name(const RowProduct<A>& product) {                                                \
+    add_rows(product);                                                                                \
   }
 LONGSEQ_DEFINE(float, f32)
 LONGSEQ_DEFINE(double, f64)
 #undef LONGSEQ_DEFINE
+
+#if LONGSEQ_MAY_DOT
+/// Neighbouring lanes as pairs, rounded to nearest even.
+HWY_INLINE void store_lane_pairs(Vec<float> values, Pair* at) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), (__m256i)_mm512_cvtneps_pbh(values.raw));
+}
+
+/// Turns the scores of the piece's spans into pairs.
+HWY_NOINLINE void pair_scores(const Call<float, Pair>& call, const PairScores& pairs) {
+  const Tag<float> d;
+  for (int s = 0; s < call.piece.span_count; ++s) {
+    const Span span = call.piece.joined(s);
+    for (std::int64_t key = span.keys.begin; key < span.keys.end; key += 2) {
+      for (std::int64_t lane = span.first_lane; lane < span.last_lane; lane += lanes_of<float>()) {
+        const std::int64_t at = call.row(key) + lane, below = at + kBackwardLanes;
+        store_lane_pairs(hn::Load(d, call.weights + at), pairs.weights + at / 2);
+        store_lane_pairs(hn::Load(d, call.weights + below), pairs.weights + below / 2);
+        const Vec<float> first = hn::Load(d, call.d_scores + at), second = hn::Load(d, call.d_scores + below);
+        store_lane_pairs(first, pairs.d_scores + at / 2);
+        store_lane_pairs(second, pairs.d_scores + below / 2);
+        hn::Store(pairs_of(first, second), Tag<std::uint32_t>(),
+                  &pairs.d_scores_keys[call.row(key) / 2 + lane].bits);
+      }
+    }
+  }
+}
+
+void backward_pairs(const BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
+                    const KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
+                    const BackwardScores<float>& scores, const PairScores& pairs) {
+  const Call<float, Pair> call{tile, operands, gradients,      piece,
+                               bias, false,    scores.weights, scores.d_scores};
+  lane_piece<Weigh>(call);
+  lane_piece<Differentiate>(call);
+  pair_scores(call, pairs);
+  add_gradients(call, LeftScores<Pair>{pairs.weights, pairs.d_scores, pairs.d_scores_keys});
+}
+#else
+void backward_pairs(const BackwardTile<float>&, const BackwardOperands<Pair>&, const KeyGradients<float>&,
+                    const Piece&, const TileBias<float>&, const BackwardScores<float>&, const PairScores&) {
+  std::abort();  // dot_in_use() is false for this target
+}
+#endif
 
 }  // namespace longseq::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -252,21 +326,32 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace longseq {
 
-#define LONGSEQ_DISPATCH(A, name)                                                                     \
-  HWY_EXPORT(backward_##name);                                                                        \
-  HWY_EXPORT(add_rows_##name);                                                                        \
-  namespace detail {                                                                                  \
-  void backward_tile(BackwardTile<A>& tile, const GradientRows<A>& keys, const Piece& piece,          \
-                     const TileBias<A>& bias, bool add_to_scores, A* weights, A* d_scores) {          \
-    HWY_DYNAMIC_DISPATCH(backward_##name)(tile, keys, piece, bias, add_to_scores, weights, d_scores); \
-  }                                                                                                   \
-  void add_row_product(const RowProduct<A>& product) {                                                \
-    HWY_DYNAMIC_DISPATCH(add_rows_##name)(product);                                                   \
-  }                                                                                                   \
+#define LONGSEQ_DISPATCH(A, name)                                                                         \
+  HWY_EXPORT(backward_##name);                                                                            \
+  HWY_EXPORT(add_rows_##name);                                                                            \
+  namespace detail {                                                                                      \
+  void backward_tile(BackwardTile<A>& tile, const BackwardOperands<A>& operands,                          \
+                     const KeyGradients<A>& gradients, const Piece& piece, const TileBias<A>& bias,       \
+                     bool add_to_scores, const BackwardScores<A>& scores) {                               \
+    HWY_DYNAMIC_DISPATCH(backward_##name)(tile, operands, gradients, piece, bias, add_to_scores, scores); \
+  }                                                                                                       \
+  void add_row_product(const RowProduct<A>& product) {                                                    \
+    HWY_DYNAMIC_DISPATCH(add_rows_##name)(product);                                                       \
+  }                                                                                                       \
   }
 LONGSEQ_DISPATCH(float, f32)
 LONGSEQ_DISPATCH(double, f64)
 #undef LONGSEQ_DISPATCH
+
+HWY_EXPORT(backward_pairs);
+namespace detail {
+void backward_tile_by_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
+                            const KeyGradients<float>& gradients, const Piece& piece,
+                            const TileBias<float>& bias, const BackwardScores<float>& scores,
+                            const PairScores& pairs) {
+  HWY_DYNAMIC_DISPATCH(backward_pairs)(tile, operands, gradients, piece, bias, scores, pairs);
+}
+}  // namespace detail
 
 }  // namespace longseq
 #endif

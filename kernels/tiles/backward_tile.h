@@ -19,17 +19,13 @@ constexpr std::int64_t packed_stride(std::int64_t head_dim) {
   return (groups + (groups % 2 == 0)) * kLaneGroup;
 }
 
-/// One tile's queries and output gradients, as lanes and as rows, and the gradient that it gathers. Arrays
-/// are aligned to 64 bytes and zero past the last query; `width` is packed_width(head_dim).
+/// One tile of queries: what softmax left of them, and the gradient that they gather. Arrays are aligned to
+/// 64 bytes.
 template <class A>
 struct BackwardTile {
-  A* query_lanes;  // [2][head_dim][kLaneBlock]
-  A* d_o_lanes;    // [2][head_dim][kLaneBlock]
-  A* query_rows;   // [kBackwardLanes][stride]
-  A* d_o_rows;     // [kBackwardLanes][stride]
-  A* dq_rows;      // [kBackwardLanes][stride], without the factor c
-  A* lse;          // [kBackwardLanes], times log2 e; 0 for a query that sees no key
-  A* delta;        // [kBackwardLanes]
+  A* dq_rows;  // [kBackwardLanes][stride], without the factor c
+  A* lse;      // [kBackwardLanes], times log2 e; 0 for a query that sees no key
+  A* delta;    // [kBackwardLanes]
   std::int64_t head_dim;
   std::int64_t width;   // packed_width(head_dim)
   std::int64_t stride;  // packed_stride(head_dim)
@@ -37,35 +33,71 @@ struct BackwardTile {
   Lanes<A> lanes;
 };
 
-/// Keys of a task, packed, with the gradients that they gather: [keys][stride] each, row `origin` of the key
-/// block first; dk without the factor c.
-template <class A>
-struct GradientRows {
-  A* k;
-  A* v;
-  A* dk;
-  A* dv;
+/// The tile's queries and output gradients, zero past the last query, and the task's keys, row `origin` of
+/// the key block first, as the products want them. E: A, or Pair, which stands for n = 2 neighbours: of
+/// dimensions in lanes and in k and v, of queries or keys elsewhere.
+template <class E>
+struct BackwardOperands {
+  E* query_lanes;         // [2][head_dim / n][kLaneBlock]
+  E* d_o_lanes;           // [2][head_dim / n][kLaneBlock]
+  E* query_rows;          // [kBackwardLanes / n][stride]
+  E* d_o_rows;            // [kBackwardLanes / n][stride]
+  E* k;                   // [keys][k_stride]
+  E* v;                   // [keys][k_stride]
+  E* k_rows;              // [keys / n][stride]; k itself where n is 1
+  std::int64_t k_stride;  // stride / n
   std::int64_t origin;
 };
 
-/// Adds to dk, dv and dq_rows what the piece's keys and the tile's queries give each other. `weights` and
-/// `d_scores` are scratch, [kBackwardKeys][kBackwardLanes], the piece's first key first; d_scores is left
-/// holding dS within the piece's spans. If `add_to_scores`, it first holds what is added to q·k.
-void backward_tile(BackwardTile<float>& tile, const GradientRows<float>& keys, const Piece& piece,
-                   const TileBias<float>& bias, bool add_to_scores, float* weights, float* d_scores);
-void backward_tile(BackwardTile<double>& tile, const GradientRows<double>& keys, const Piece& piece,
-                   const TileBias<double>& bias, bool add_to_scores, double* weights, double* d_scores);
-
-/// out[r][d] += Σ_n left[r][n] · right[n][d], r < rows, n < count, d < width, a multiple of kLaneGroup. Rows
-/// of left are kBackwardLanes long; `transposed`: it lies as left[n][r].
+/// The gradients of the task's keys, [keys][stride] each; dk without the factor c.
 template <class A>
+struct KeyGradients {
+  A* dk;
+  A* dv;
+};
+
+/// Scores between two products, [kBackwardKeys][kBackwardLanes], the piece's first key first.
+template <class A>
+struct BackwardScores {
+  A* weights;
+  A* d_scores;  // is left holding dS within the piece's spans; if there is something to add to q·k, it holds
+                // that first
+};
+
+/// The same as pairs: of queries, and of keys.
+struct PairScores {
+  Pair* weights;        // [kBackwardKeys][kBackwardLanes / 2]
+  Pair* d_scores;       // [kBackwardKeys][kBackwardLanes / 2]
+  Pair* d_scores_keys;  // [kBackwardKeys / 2][kBackwardLanes]
+};
+
+/// Adds to dk, dv and dq_rows what the piece's keys and the tile's queries give each other. add_to_scores:
+/// see BackwardScores.
+void backward_tile(BackwardTile<float>& tile, const BackwardOperands<float>& operands,
+                   const KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
+                   bool add_to_scores, const BackwardScores<float>& scores);
+void backward_tile(BackwardTile<double>& tile, const BackwardOperands<double>& operands,
+                   const KeyGradients<double>& gradients, const Piece& piece, const TileBias<double>& bias,
+                   bool add_to_scores, const BackwardScores<double>& scores);
+
+/// The same with bfloat16 pairs: head_dim is even, the piece was cut with a granule of 2, a key beyond the
+/// block's end is zero. Only where dot_in_use() (simd.h).
+void backward_tile_by_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
+                            const KeyGradients<float>& gradients, const Piece& piece,
+                            const TileBias<float>& bias, const BackwardScores<float>& scores,
+                            const PairScores& pairs);
+
+/// out[r][d] += Σ_n left[r][n] · right[n][d], r < rows, n < count elements, d < width, a multiple of
+/// kLaneGroup. Rows of left stand for kBackwardLanes values; `transposed`: it lies as left[n][r],
+/// kBackwardLanes elements a row.
+template <class A, class E = A>
 struct RowProduct {
   A* out;
   std::int64_t out_row;
   std::int64_t rows;
-  const A* left;
+  const E* left;
   bool transposed;
-  const A* right;
+  const E* right;
   std::int64_t right_row;
   std::int64_t count;
   std::int64_t width;

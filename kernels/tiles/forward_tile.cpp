@@ -10,7 +10,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/tiles/forward_tile.cpp"
@@ -23,12 +25,17 @@
 #include "kernels/tiles/score-inl.h"
 
 HWY_BEFORE_NAMESPACE();
+#if LONGSEQ_MAY_DOT
+#pragma GCC target("avx512bf16")
+#endif
 namespace longseq::HWY_NAMESPACE {
+using detail::Element;
 using detail::ForwardTile;
 using detail::KeyRows;
 using detail::kForwardLanes;
 using detail::kLaneGroup;
 using detail::kLog2E;
+using detail::Pair;
 using detail::Piece;
 using detail::Span;
 using detail::TileBias;
@@ -37,18 +44,23 @@ constexpr float kLargeScore = 48.0f;  // log2 e times a score of 33: above it f3
 constexpr float kNoWeight = -30.0f;   // an exponent below it is a weight of less than 1e-9
 constexpr float kSlack = 8.0f;  // how far scores may pass the maximum before it is raised: weights up to 2^8
 
-/// Everything about one call that its steps need.
-template <class A>
+/// Everything about one call that its steps need. E: what products are made of, A itself or Pair.
+template <class A, class E>
 struct Call {
   ForwardTile<A>& tile;
-  const KeyRows<A>& keys;
+  const E* HWY_RESTRICT queries;  // the tile's
+  const KeyRows<E>& keys;
   const Piece& piece;
   const TileBias<A>& bias;
   bool add_to_scores;
   A* HWY_RESTRICT scores;
+  E* HWY_RESTRICT weights;        // the scores' place, or that of their pairs
   A* HWY_RESTRICT block_maximum;  // [kForwardLanes]
 
   A* score_row(std::int64_t key) const { return scores + (key - piece.keys.begin) * kForwardLanes; }
+  E* weight_row(std::int64_t key) const {
+    return weights + (key - piece.keys.begin) / Element<E>::kValues * kForwardLanes;
+  }
 };
 
 /// What to subtract from exponents: the maximum, or 0 for a row that has seen no key yet (−∞ − 0 is fine, −∞
@@ -60,8 +72,8 @@ HWY_INLINE V base_of(D d, V maximum) {
 }
 
 /// Fetches a share of the coming keys: as large a share as `keys` are of the piece's.
-template <class A>
-HWY_INLINE void fetch(const Call<A>& call, Interval keys) {
+template <class A, class E>
+HWY_INLINE void fetch(const Call<A, E>& call, Interval keys) {
   constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(A));
   const Interval coming = call.keys.coming;
   if (coming.empty()) return;
@@ -78,8 +90,8 @@ HWY_INLINE void fetch(const Call<A>& call, Interval keys) {
 
 /// Scores of `keys`, kRows at a time, for the columns of one step of lanes; raises block_maximum. Scores are
 /// q·k, or with a bias the finished exponents of 2. kPlain: there is no mask, no bias, nothing to add.
-template <int kRows, int kFirst, int kLast, bool kPlain, class A>
-HWY_NOINLINE void score_rows(const Call<A>& call, bool masked, std::int64_t lane, Interval keys) {
+template <int kRows, int kFirst, int kLast, bool kPlain, class A, class E>
+HWY_NOINLINE void score_rows(const Call<A, E>& call, bool masked, std::int64_t lane, Interval keys) {
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
   Vec<A> maximum[kColumns];
@@ -95,7 +107,8 @@ HWY_NOINLINE void score_rows(const Call<A>& call, bool masked, std::int64_t lane
       for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::Zero(d);
     }
     multiply<kRows, kFirst, kLast, A>(sums, Left{call.keys.k_row(key), call.keys.k_stride, Constant<1>()},
-                                      {call.tile.queries + lane, kForwardLanes}, call.tile.head_dim);
+                                      Right<E>{call.queries + lane, kForwardLanes},
+                                      call.tile.head_dim / Element<E>::kValues);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
@@ -121,9 +134,9 @@ HWY_NOINLINE void score_rows(const Call<A>& call, bool masked, std::int64_t lane
 
 template <int kRows>
 struct Score {
-  template <class A>
-  static HWY_INLINE void run(Interval keys, const Call<A>& call, const Span& span, const std::int64_t& lane,
-                             const Columns& columns) {
+  template <class A, class E>
+  static HWY_INLINE void run(Interval keys, const Call<A, E>& call, const Span& span,
+                             const std::int64_t& lane, const Columns& columns) {
     if (columns == Columns::first) {
       score_rows<kRows, 0, 1, false>(call, span.masked, lane, keys);
     } else if (columns == Columns::second) {
@@ -136,8 +149,8 @@ struct Score {
   }
 };
 
-template <class A>
-HWY_INLINE void score_piece(const Call<A>& call) {
+template <class A, class E>
+HWY_INLINE void score_piece(const Call<A, E>& call) {
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += kColumns * lanes_of<A>()) {
     for (int s = 0; s < call.piece.span_count; ++s) {
       const Span& span = call.piece.spans[s];
@@ -149,8 +162,8 @@ HWY_INLINE void score_piece(const Call<A>& call) {
 }
 
 /// outputs[row] = outputs[row] · decay + Σ_keys weight · v[row], for dimensions `rows`, kRows at a time.
-template <int kRows, class A>
-HWY_NOINLINE void add_values(const Call<A>& call, const A* HWY_RESTRICT decay, std::int64_t lane,
+template <int kRows, class A, class E>
+HWY_NOINLINE void add_values(const Call<A, E>& call, const A* HWY_RESTRICT decay, std::int64_t lane,
                              Interval rows) {
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
@@ -165,9 +178,10 @@ HWY_NOINLINE void add_values(const Call<A>& call, const A* HWY_RESTRICT decay, s
     }
     for (int s = 0; s < call.piece.span_count; ++s) {
       const Span span = call.piece.joined(s);
-      multiply<kRows>(columns_within<A>(lane, span.first_lane, span.last_lane), sums,
-                      Left{call.keys.v_row(span.keys.begin) + row, Constant<1>(), call.keys.v_stride},
-                      Right<A>{call.score_row(span.keys.begin) + lane, kForwardLanes}, span.keys.size());
+      multiply<kRows, A>(columns_within<A>(lane, span.first_lane, span.last_lane), sums,
+                         Left{call.keys.v_row(span.keys.begin) + row, Constant<1>(), call.keys.v_stride},
+                         Right<E>{call.weight_row(span.keys.begin) + lane, kForwardLanes},
+                         span.keys.size() / Element<E>::kValues);
     }
     if (decay == nullptr) {
 #pragma GCC unroll 12
@@ -194,10 +208,10 @@ HWY_NOINLINE void add_values(const Call<A>& call, const A* HWY_RESTRICT decay, s
 
 template <int kRows>
 struct AddValues {
-  template <class A>
-  static HWY_INLINE void run(Interval rows, const Call<A>& call, const A* const& decay,
+  template <class A, class E>
+  static HWY_INLINE void run(Interval rows, const Call<A, E>& call, const A* const& decay,
                              const std::int64_t& lane) {
-    add_values<kRows, A>(call, decay, lane, rows);
+    add_values<kRows>(call, decay, lane, rows);
   }
 };
 
@@ -210,8 +224,8 @@ struct Raised {
 /// 2^(old maximum − new maximum) of everything summed before. A maximum that lags keeps weights within
 /// 2^kSlack, as exact as ever, and spares the outputs most of their multiplications (Dao et al.,
 /// FlashAttention-4).
-template <class A>
-HWY_INLINE Raised raise_maximum(const Call<A>& call, A scale, A* HWY_RESTRICT decay) {
+template <class A, class E>
+HWY_INLINE Raised raise_maximum(const Call<A, E>& call, A scale, A* HWY_RESTRICT decay) {
   const Tag<A> d;
   const Vec<A> slack = hn::Set(d, static_cast<A>(kSlack));
   const Vec<A> nothing = hn::Set(d, -std::numeric_limits<A>::infinity());
@@ -233,38 +247,55 @@ HWY_INLINE Raised raise_maximum(const Call<A>& call, A scale, A* HWY_RESTRICT de
   return raised;
 }
 
+/// Stores the weights of two neighbouring keys, in place of their scores or as pairs.
+template <class A>
+HWY_INLINE void store_weights(Vec<A> first, Vec<A> second, A* HWY_RESTRICT at) {
+  hn::Store(first, Tag<A>(), at);
+  hn::Store(second, Tag<A>(), at + kForwardLanes);
+}
+HWY_INLINE void store_weights(Vec<float> first, Vec<float> second, Pair* HWY_RESTRICT at) {
+  hn::Store(pairs_of(first, second), Tag<std::uint32_t>(), &at->bits);
+}
+
 /// Turns exponents of 2, scale·score − maximum, into weights and adds them to the sum. `subtract` is false
 /// where the maximum has been subtracted already.
-template <class A>
-HWY_NOINLINE void soften(const Call<A>& call, A scale, bool subtract, const A* HWY_RESTRICT decay) {
+template <class A, class E>
+HWY_NOINLINE void soften(const Call<A, E>& call, A scale, bool subtract, const A* HWY_RESTRICT decay) {
   const Tag<A> d;
   const Vec<A> scaling = hn::Set(d, scale);
+  constexpr std::int64_t kWeightRows =
+      2 / Element<E>::kValues * kForwardLanes;  // elements to the next two keys
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
     const Interval keys = call.piece.group_keys[lane / kLaneGroup];
-    const std::int64_t count = keys.size();
     const Vec<A> base = subtract ? base_of(d, hn::Load(d, call.tile.maximum + lane)) : hn::Zero(d);
     Vec<A> sum = hn::Mul(hn::Load(d, call.tile.sum + lane), hn::Load(d, decay + lane));
     Vec<A> even = hn::Zero(d);
-    A* HWY_RESTRICT column = call.score_row(keys.begin) + lane;
-    std::int64_t n = 0;
-    for (; n + 4 <= count; n += 4) {
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        A* at = column + (n + i) * kForwardLanes;
-        const Vec<A> weight = exp2_weight(d, hn::MulSub(hn::Load(d, at), scaling, base));
-        hn::Store(weight, d, at);
-        if (i % 2 == 0) {
-          even = hn::Add(even, weight);
-        } else {
-          sum = hn::Add(sum, weight);
-        }
+    const A* HWY_RESTRICT scores = call.score_row(keys.begin) + lane;
+    E* HWY_RESTRICT weights = call.weight_row(keys.begin) + lane;
+    const auto weight = [&](const A* at)
+                            HWY_ATTR { return exp2_weight(d, hn::MulSub(hn::Load(d, at), scaling, base)); };
+    std::int64_t n = keys.size();
+    for (; n >= 4; n -= 4, scores += 4 * kForwardLanes, weights += 2 * kWeightRows) {
+#pragma GCC unroll 2
+      for (int i = 0; i < 2; ++i) {
+        const Vec<A> first = weight(scores + 2 * i * kForwardLanes);
+        const Vec<A> second = weight(scores + (2 * i + 1) * kForwardLanes);
+        store_weights(first, second, weights + i * kWeightRows);
+        even = hn::Add(even, first);
+        sum = hn::Add(sum, second);
       }
     }
-    for (; n < count; ++n) {
-      A* at = column + n * kForwardLanes;
-      const Vec<A> weight = exp2_weight(d, hn::MulSub(hn::Load(d, at), scaling, base));
-      hn::Store(weight, d, at);
-      sum = hn::Add(sum, weight);
+    for (; n >= 2; n -= 2, scores += 2 * kForwardLanes, weights += kWeightRows) {
+      const Vec<A> first = weight(scores), second = weight(scores + kForwardLanes);
+      store_weights(first, second, weights);
+      sum = hn::Add(sum, hn::Add(first, second));
+    }
+    if constexpr (Element<E>::kValues == 1) {
+      if (n == 1) {
+        const Vec<A> last = weight(scores);
+        hn::Store(last, d, weights);
+        sum = hn::Add(sum, last);
+      }
     }
     hn::Store(hn::Add(sum, even), d, call.tile.sum + lane);
   }
@@ -272,7 +303,7 @@ HWY_NOINLINE void soften(const Call<A>& call, A scale, bool subtract, const A* H
 
 /// Replaces the scores by exponents less the maximum, scale·score − maximum, those that carry weight
 /// recomputed in f64: a score of 1000 in f32 is off by 6e-5, and its weight by as much. Rare, so plain.
-HWY_NOINLINE void refine(const Call<float>& call) {
+HWY_NOINLINE void refine(const Call<float, float>& call) {
   const ForwardTile<float>& tile = call.tile;
   const double exact_scale = kLog2E / std::sqrt(static_cast<double>(tile.head_dim));
   const float scale = call.bias.values == nullptr ? tile.score_scale : 1.0f;
@@ -303,24 +334,28 @@ HWY_NOINLINE void refine(const Call<float>& call) {
     for (std::int64_t key = keys.begin; key < keys.end; ++key) call.score_row(key)[lane] = 0.0f;
   }
 }
-HWY_INLINE void refine(const Call<double>&) {}
+HWY_INLINE void refine(const Call<double, double>&) {}
 
-template <class A>
-HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<A>& keys, const Piece& piece,
-                             const TileBias<A>& bias, bool add_to_scores, A* scores) {
+template <class A, class E>
+HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<E>& keys, const Piece& piece,
+                             const TileBias<A>& bias, bool add_to_scores, A* scores, E* weights) {
   HWY_ALIGN A block_maximum[kForwardLanes];
   HWY_ALIGN A decay[kForwardLanes];
   std::fill_n(block_maximum, kForwardLanes, -std::numeric_limits<A>::infinity());
-  const Call<A> call{tile, keys, piece, bias, add_to_scores, scores, block_maximum};
+  const Call<A, E> call{tile,         reinterpret_cast<const E*>(tile.queries),
+                        keys,         piece,
+                        bias,         add_to_scores,
+                        scores,       weights,
+                        block_maximum};
   score_piece(call);
   const A scale = bias.values == nullptr ? tile.score_scale : A{1};
   const Raised raised = raise_maximum(call, scale, decay);
-  if (raised.large && !add_to_scores) {
-    refine(call);
-    soften(call, A{1}, false, decay);
-  } else {
-    soften(call, scale, true, decay);
+  bool refined = false;
+  if constexpr (std::is_same_v<A, E>) {
+    refined = raised.large && !add_to_scores;
+    if (refined) refine(call);
   }
+  soften(call, refined ? A{1} : scale, !refined, decay);
   const A* decay_of_outputs = raised.any ? decay : nullptr;
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += kColumns * lanes_of<A>()) {
     in_groups<AddValues>(0, tile.head_dim, call, decay_of_outputs, lane);
@@ -329,12 +364,23 @@ HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<A>& keys, const
 
 void attend_f32(ForwardTile<float>& tile, const KeyRows<float>& keys, const Piece& piece,
                 const TileBias<float>& bias, bool add_to_scores, float* scores) {
-  attend_piece(tile, keys, piece, bias, add_to_scores, scores);
+  attend_piece(tile, keys, piece, bias, add_to_scores, scores, scores);
 }
 void attend_f64(ForwardTile<double>& tile, const KeyRows<double>& keys, const Piece& piece,
                 const TileBias<double>& bias, bool add_to_scores, double* scores) {
-  attend_piece(tile, keys, piece, bias, add_to_scores, scores);
+  attend_piece(tile, keys, piece, bias, add_to_scores, scores, scores);
 }
+#if LONGSEQ_MAY_DOT
+void attend_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
+                  const TileBias<float>& bias, float* scores, Pair* weights) {
+  attend_piece(tile, keys, piece, bias, false, scores, weights);
+}
+#else
+void attend_pairs(ForwardTile<float>&, const KeyRows<Pair>&, const Piece&, const TileBias<float>&, float*,
+                  Pair*) {
+  std::abort();  // dot_in_use() is false for this target
+}
+#endif
 
 }  // namespace longseq::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -343,6 +389,7 @@ HWY_AFTER_NAMESPACE();
 namespace longseq {
 HWY_EXPORT(attend_f32);
 HWY_EXPORT(attend_f64);
+HWY_EXPORT(attend_pairs);
 
 namespace detail {
 
@@ -353,6 +400,11 @@ void attend_tile(ForwardTile<float>& tile, const KeyRows<float>& keys, const Pie
 void attend_tile(ForwardTile<double>& tile, const KeyRows<double>& keys, const Piece& piece,
                  const TileBias<double>& bias, bool add_to_scores, double* scores) {
   HWY_DYNAMIC_DISPATCH(attend_f64)(tile, keys, piece, bias, add_to_scores, scores);
+}
+
+void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
+                          const TileBias<float>& bias, float* scores, Pair* weights) {
+  HWY_DYNAMIC_DISPATCH(attend_pairs)(tile, keys, piece, bias, scores, weights);
 }
 
 }  // namespace detail

@@ -13,7 +13,7 @@ inline constexpr std::int64_t kForwardKeys = 384;  // keys of a piece, at most
 /// bytes; lanes past the last query are zero.
 template <class A>
 struct ForwardTile {
-  A* queries;  // [head_dim][kForwardLanes]
+  A* queries;  // [head_dim][kForwardLanes]; or, as pairs of dimensions, [head_dim / 2][kForwardLanes]
   A* outputs;  // [head_dim][kForwardLanes]
   A* maximum;  // [kForwardLanes]
   A* sum;      // [kForwardLanes]
@@ -28,5 +28,11 @@ void attend_tile(ForwardTile<float>& tile, const KeyRows<float>& keys, const Pie
                  const TileBias<float>& bias, bool add_to_scores, float* scores);
 void attend_tile(ForwardTile<double>& tile, const KeyRows<double>& keys, const Piece& piece,
                  const TileBias<double>& bias, bool add_to_scores, double* scores);
+
+/// The same with bfloat16 pairs, tile.queries among them: head_dim is even, the piece was cut with a granule
+/// of 2, a key beyond the block's end has finite values. `weights` is scratch, [kForwardKeys /
+/// 2][kForwardLanes]. Only where dot_in_use() (simd.h).
+void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
+                          const TileBias<float>& bias, float* scores, Pair* weights);
 
 }  // namespace longseq::detail

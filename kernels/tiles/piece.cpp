@@ -14,14 +14,17 @@ Interval hull_of(Interval a, Interval b) {
 
 /// The keys of each group, cut to the piece; an empty one lies at the end from which it is not seen, so that
 /// the bounds rise from group to group wherever the pattern's do.
-void cut_groups(const Outlook& outlook, Interval keys, Piece& piece) {
+void cut_groups(const Outlook& outlook, Interval keys, std::int64_t granule, Piece& piece) {
   for (int g = 0; g < kMostGroups; ++g) {
-    piece.group_keys[g] = {keys.end, keys.end};
+    const std::int64_t end = keys.begin + (keys.size() + granule - 1) / granule * granule;
+    piece.group_keys[g] = {end, end};
     if (g >= outlook.count) continue;
     const Outlook::Group& group = outlook.groups[g];
     const Interval seen = hull_of(intersect(keys, group.hull[0]), intersect(keys, group.hull[1]));
     if (!seen.empty()) {
-      piece.group_keys[g] = seen;
+      const std::int64_t before = (seen.begin - keys.begin) / granule * granule;
+      const std::int64_t count = (seen.end - keys.begin + granule - 1) / granule * granule - before;
+      piece.group_keys[g] = {keys.begin + before, keys.begin + before + count};
     } else if (hull_of(group.hull[0], group.hull[1]).end <= keys.begin) {
       piece.group_keys[g] = {keys.begin, keys.begin};
     }
@@ -93,9 +96,9 @@ Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& quer
   return outlook;
 }
 
-Piece cut(const Outlook& outlook, Interval keys) {
+Piece cut(const Outlook& outlook, Interval keys, std::int64_t granule) {
   Piece piece;
-  cut_groups(outlook, keys, piece);
+  cut_groups(outlook, keys, granule, piece);
   for (int g = 0; g < outlook.count; ++g) piece.keys = hull_of(piece.keys, piece.group_keys[g]);
   if (piece.keys.empty()) return piece;
   if (!rises(piece.group_keys)) {

@@ -17,8 +17,12 @@
 #include <type_traits>
 
 #include "kernels/positions.h"
+#include "kernels/tiles/dot.h"
 
 HWY_BEFORE_NAMESPACE();
+#if LONGSEQ_MAY_DOT
+#pragma GCC target("avx512bf16")
+#endif
 namespace longseq::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -36,51 +40,84 @@ HWY_INLINE std::int64_t lanes_of() {
   return static_cast<std::int64_t>(hn::Lanes(Tag<A>()));
 }
 
+/// Elements of operands as the vectors that they are multiplied in.
+template <class A>
+HWY_INLINE Vec<A> load_elements(const A* at) {
+  return hn::LoadU(Tag<A>(), at);
+}
+template <class A>
+HWY_INLINE Vec<A> broadcast_element(A value) {
+  return hn::Set(Tag<A>(), value);
+}
+template <class V>
+HWY_INLINE V multiply_elements(V left, V right, V sum) {
+  return hn::MulAdd(left, right, sum);
+}
+#if LONGSEQ_MAY_DOT
+HWY_INLINE Vec<std::uint32_t> load_elements(const detail::Pair* at) {
+  return hn::LoadU(Tag<std::uint32_t>(), &at->bits);
+}
+HWY_INLINE Vec<std::uint32_t> broadcast_element(detail::Pair value) {
+  return hn::Set(Tag<std::uint32_t>(), value.bits);
+}
+HWY_INLINE Vec<float> multiply_elements(Vec<std::uint32_t> left, Vec<std::uint32_t> right, Vec<float> sum) {
+  return Vec<float>{_mm512_dpbf16_ps(sum.raw, (__m512bh)left.raw, (__m512bh)right.raw)};
+}
+#endif
+
+/// Pairs of two vectors' lanes in bfloat16, rounded to nearest.
+HWY_INLINE Vec<std::uint32_t> pairs_of(Vec<float> first, Vec<float> second) {
+  const Tag<std::uint32_t> d;
+  const auto half = hn::Set(d, 0x8000u);
+  const auto low = hn::ShiftRight<16>(hn::Add(hn::BitCast(d, first), half));
+  const auto high = hn::And(hn::Add(hn::BitCast(d, second), half), hn::Set(d, 0xffff0000u));
+  return hn::Or(low, high);
+}
+
 /// The left operand of a product: value n of row r lies at at[r·row + n·step]. Row and Step are std::int64_t
 /// or, where the distance is known, an std::integral_constant, which saves the loop a register a row.
-template <class A, class Row, class Step>
+template <class E, class Row, class Step>
 struct Left {
-  const A* HWY_RESTRICT at;
+  const E* HWY_RESTRICT at;
   Row row;
   Step step;
 };
-template <class A, class Row, class Step>
-Left(const A*, Row, Step) -> Left<A, Row, Step>;
+template <class E, class Row, class Step>
+Left(const E*, Row, Step) -> Left<E, Row, Step>;
 
 template <std::int64_t kValue>
 using Constant = std::integral_constant<std::int64_t, kValue>;
 
 /// The right operand: vector c of step n lies at at[n·step + c·lanes].
-template <class A>
+template <class E>
 struct Right {
-  const A* HWY_RESTRICT at;
+  const E* HWY_RESTRICT at;
   std::int64_t step;
 };
 
-/// sums[r][c] += Σ_n left[r][n] · right[n][c], n < count, for columns kFirst <= c < kLast.
-template <int kRows, int kFirst, int kLast, class A, class Row, class Step>
-HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<A, Row, Step> left, Right<A> right,
+/// sums[r][c] += Σ_n left[r][n] · right[n][c], n < count elements, for columns kFirst <= c < kLast.
+template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step>
+HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> left, Right<E> right,
                          std::int64_t count) {
-  const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
   // Rows in fours, each four with a pointer of its own: a distance and thrice it then address any row. Where
   // the distance is a constant, one pointer does.
   constexpr int kSpan = std::is_same_v<Row, std::int64_t> ? 4 : kRows;
   constexpr int kPointers = (kRows + kSpan - 1) / kSpan;
-  const A* HWY_RESTRICT pointers[kPointers];
+  const E* HWY_RESTRICT pointers[kPointers];
 #pragma GCC unroll 3
   for (int p = 0; p < kPointers; ++p) pointers[p] = left.at + p * kSpan * left.row;
   const std::int64_t thrice = 3 * left.row;
   for (std::int64_t n = 0; n < count; ++n) {
-    Vec<A> columns[kColumns];
+    decltype(load_elements(right.at)) columns[kColumns];
 #pragma GCC unroll 2
-    for (int c = kFirst; c < kLast; ++c) columns[c] = hn::LoadU(d, right.at + c * lanes);
+    for (int c = kFirst; c < kLast; ++c) columns[c] = load_elements(right.at + c * lanes);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       const std::int64_t offset = r % kSpan == 3 ? thrice : r % kSpan * left.row;
-      const Vec<A> value = hn::Set(d, pointers[r / kSpan][offset]);
+      const auto value = broadcast_element(pointers[r / kSpan][offset]);
 #pragma GCC unroll 2
-      for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::MulAdd(value, columns[c], sums[r][c]);
+      for (int c = kFirst; c < kLast; ++c) sums[r][c] = multiply_elements(value, columns[c], sums[r][c]);
     }
 #pragma GCC unroll 3
     for (int p = 0; p < kPointers; ++p) pointers[p] += left.step;
@@ -101,10 +138,10 @@ HWY_INLINE Columns columns_within(std::int64_t lane, std::int64_t first_lane, st
   return second ? Columns::second : Columns::none;
 }
 
-/// multiply() over the columns named.
-template <int kRows, class A, class Row, class Step>
-HWY_INLINE void multiply(Columns columns, Vec<A> (&sums)[kRows][kColumns], Left<A, Row, Step> left,
-                         Right<A> right, std::int64_t count) {
+/// multiply() over the columns named. A is given: Vec<A> does not tell it.
+template <int kRows, class A, class E, class Row, class Step>
+HWY_INLINE void multiply(Columns columns, Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> left,
+                         Right<E> right, std::int64_t count) {
   switch (columns) {
     case Columns::none:
       return;

@@ -16,6 +16,9 @@
 #include "kernels/tiles/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
+#if LONGSEQ_MAY_DOT
+#pragma GCC target("avx512bf16")
+#endif
 namespace longseq::HWY_NAMESPACE {
 using detail::kLaneBlock;
 
@@ -37,7 +40,8 @@ struct MultiplyRows {
         }
         multiply<kRows, 0, kColumns, A>(
             sums, Left{rows + row * row_size, row_size, Constant<1>()},
-            {queries + lane / kLaneBlock * head_dim * kLaneBlock + lane % kLaneBlock, kLaneBlock}, head_dim);
+            Right<A>{queries + lane / kLaneBlock * head_dim * kLaneBlock + lane % kLaneBlock, kLaneBlock},
+            head_dim);
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2

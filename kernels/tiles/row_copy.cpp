@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/tiles/row_copy.cpp"
@@ -12,6 +13,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using detail::Pair;
 
 constexpr std::int64_t kRows = 4;  // transposed at once
 constexpr std::int64_t kAhead =
@@ -26,6 +28,10 @@ HWY_INLINE void fetch(const T* row, std::int64_t head_dim) {
 template <class D, class T>
 HWY_INLINE hn::Vec<D> load(D d, const T* at) {
   return hn::LoadU(d, at);
+}
+template <class D>
+HWY_INLINE hn::Vec<D> load(D d, const Pair* at) {
+  return hn::LoadU(d, &at->bits);
 }
 template <class D>
 HWY_INLINE hn::Vec<D> load(D d, const BFloat16* at) {
@@ -53,13 +59,17 @@ HWY_INLINE void store(D /*d*/, hn::Vec<D> value, BFloat16* at) {  // rounds as B
   hn::StoreU(hn::DemoteTo(narrow, upper), narrow, reinterpret_cast<std::uint16_t*>(at));
 }
 
+/// What vectors of A are made of.
+template <class A>
+using LaneOf = std::conditional_t<std::is_same_v<A, Pair>, std::uint32_t, A>;
+
 template <class T>
 HWY_INLINE void to_lanes(const T* const* rows, std::int64_t count, std::int64_t head_dim,
                          Accumulator<T>* HWY_RESTRICT lanes, std::int64_t width) {
   using A = Accumulator<T>;
-  const hn::ScalableTag<A> d;
+  const hn::ScalableTag<LaneOf<A>> d;
   const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
-  HWY_ALIGN A mixed[kRows * hn::MaxLanes(d)];  // [step][kRows]
+  HWY_ALIGN LaneOf<A> mixed[kRows * hn::MaxLanes(d)];  // [step][kRows]
   std::int64_t t = 0;
   for (; t < std::min(kAhead, count); ++t) fetch(rows[t], head_dim);
   for (t = 0; t + kRows <= count; t += kRows) {
@@ -80,7 +90,7 @@ HWY_INLINE void to_lanes(const T* const* rows, std::int64_t count, std::int64_t 
   }
   if (count == width) return;
   for (std::int64_t dim = 0; dim < head_dim; ++dim) {
-    std::fill(lanes + dim * width + count, lanes + (dim + 1) * width, A{0});
+    std::fill(lanes + dim * width + count, lanes + (dim + 1) * width, A{});
   }
 }
 
@@ -117,14 +127,35 @@ template <class T>
 HWY_INLINE void pack(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
                      Accumulator<T>* HWY_RESTRICT packed, std::int64_t width) {
   using A = Accumulator<T>;
-  const hn::ScalableTag<A> d;
+  const hn::ScalableTag<LaneOf<A>> d;
   const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
   for (std::int64_t t = 0; t < count; ++t, rows += stride, packed += width) {
     std::int64_t dim = 0;
-    for (; dim + step <= head_dim; dim += step) hn::StoreU(load(d, rows + dim), d, packed + dim);
+    for (; dim + step <= head_dim; dim += step)
+      hn::StoreU(load(d, rows + dim), d, reinterpret_cast<LaneOf<A>*>(packed + dim));
     for (; dim < head_dim; ++dim) packed[dim] = static_cast<A>(rows[dim]);
-    std::fill(packed + head_dim, packed + width, A{0});
+    std::fill(packed + head_dim, packed + width, A{});
   }
+}
+
+/// second: null if the row is alone.
+void pair_two(const BFloat16* first_row, const BFloat16* second_row, std::int64_t head_dim, Pair* pairs,
+              std::int64_t width) {
+  const hn::ScalableTag<std::uint32_t> d;
+  const hn::Rebind<std::uint16_t, decltype(d)> narrow;
+  const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
+  const bool alone = second_row == nullptr;
+  const auto* first = reinterpret_cast<const std::uint16_t*>(first_row);
+  const auto* second = reinterpret_cast<const std::uint16_t*>(alone ? first_row : second_row);
+  std::int64_t dim = 0;
+  for (; dim + step <= head_dim; dim += step) {
+    const auto low = hn::PromoteTo(d, hn::LoadU(narrow, first + dim));
+    const auto high = hn::ShiftLeft<16>(hn::PromoteTo(d, hn::LoadU(narrow, second + dim)));
+    hn::StoreU(alone ? low : hn::Or(low, high), d, &pairs[dim].bits);
+  }
+  for (; dim < head_dim; ++dim)
+    pairs[dim].bits = first[dim] | (alone ? 0u : static_cast<std::uint32_t>(second[dim]) << 16);
+  std::fill(pairs + head_dim, pairs + width, Pair{});
 }
 
 template <class A>
@@ -151,6 +182,15 @@ void add_f32(const float* rows, std::int64_t stride, float factor, std::int64_t 
 void add_f64(const double* rows, std::int64_t stride, double factor, std::int64_t count,
              std::int64_t head_dim, double* const* out) {
   add(rows, stride, factor, count, head_dim, out);
+}
+
+void to_lanes_pairs(const Pair* const* rows, std::int64_t count, std::int64_t head_dim, Pair* lanes,
+                    std::int64_t width) {
+  to_lanes(rows, count, head_dim, lanes, width);
+}
+void pack_pairs(const Pair* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                Pair* packed, std::int64_t width) {
+  pack(rows, stride, count, head_dim, packed, width);
 }
 
 #define LONGSEQ_DEFINE(T, name)                                                                   \
@@ -187,6 +227,32 @@ void add_rows(const float* rows, std::int64_t stride, float factor, std::int64_t
 void add_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count,
               std::int64_t head_dim, double* const* out) {
   HWY_DYNAMIC_DISPATCH(add_f64)(rows, stride, factor, count, head_dim, out);
+}
+}  // namespace detail
+
+HWY_EXPORT(pair_two);
+HWY_EXPORT(to_lanes_pairs);
+HWY_EXPORT(pack_pairs);
+namespace detail {
+void pair_rows(const BFloat16* const* rows, std::int64_t count, std::int64_t head_dim, Pair* pairs,
+               std::int64_t width) {
+  for (std::int64_t n = 0; n < count; n += 2, pairs += width)
+    HWY_DYNAMIC_DISPATCH(pair_two)(rows[n], n + 1 < count ? rows[n + 1] : nullptr, head_dim, pairs, width);
+}
+void pair_rows(const BFloat16* first, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+               Pair* pairs, std::int64_t width) {
+  for (std::int64_t n = 0; n < count; n += 2, first += 2 * stride, pairs += width)
+    HWY_DYNAMIC_DISPATCH(pair_two)(first, n + 1 < count ? first + stride : nullptr, head_dim, pairs, width);
+}
+template <>
+void rows_to_lanes<Pair>(const Pair* const* rows, std::int64_t count, std::int64_t head_dim, Pair* lanes,
+                         std::int64_t width) {
+  HWY_DYNAMIC_DISPATCH(to_lanes_pairs)(rows, count, head_dim, lanes, width);
+}
+template <>
+void pack_rows<Pair>(const Pair* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                     Pair* packed, std::int64_t width) {
+  HWY_DYNAMIC_DISPATCH(pack_pairs)(rows, stride, count, head_dim, packed, width);
 }
 }  // namespace detail
 

@@ -5,14 +5,23 @@
 #include <cstdint>
 
 #include "kernels/bfloat16.h"
+#include "kernels/tiles/dot.h"
 
 namespace longseq::detail {
 
 /// lanes[d·width + t] = rows[t][d] for t < count, d < head_dim; lanes from count to width become zero.
-/// (T, A): (float, float), (BFloat16, float), (double, double).
+/// T: float, double, BFloat16, or Pair (neighbours in bfloat16), which stays as it is.
 template <class T>
 void rows_to_lanes(const T* const* rows, std::int64_t count, std::int64_t head_dim, Accumulator<T>* lanes,
                    std::int64_t width);
+
+/// pairs[n / 2 · width + d] = rows[n][d] and rows[n + 1][d], for even n < count, d < head_dim; a last row
+/// alone has zeros beside it; columns from head_dim to width become zero.
+void pair_rows(const BFloat16* const* rows, std::int64_t count, std::int64_t head_dim, Pair* pairs,
+               std::int64_t width);
+/// The same of rows[n] = first + n · stride.
+void pair_rows(const BFloat16* first, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+               Pair* pairs, std::int64_t width);
 
 /// rows[t][d] = lanes[d·width + t] for t < count, d < head_dim.
 template <class T>

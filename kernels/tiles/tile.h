@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "kernels/attention.h"
+#include "kernels/tiles/dot.h"
 
 namespace longseq::detail {
 
@@ -92,20 +93,23 @@ struct Piece {
     return span;
   }
 };
-Piece cut(const Outlook& outlook, Interval keys);
+/// `granule`: keys of which none is taken without the others, 1 or 2, counted from keys.begin; the piece may
+/// then have one key more than there are, which nobody sees.
+Piece cut(const Outlook& outlook, Interval keys, std::int64_t granule = 1);
 
-/// Keys and values in the type that they are computed in.
-template <class A>
+/// Keys and values as they are computed with: E is A, or Pair, of which a row of k holds neighbouring
+/// dimensions and a row of v two neighbouring keys.
+template <class E>
 struct KeyRows {
-  const A* k;
-  const A* v;
+  const E* k;
+  const E* v;
   std::int64_t k_stride;
   std::int64_t v_stride;
   std::int64_t origin;  // the row of the key block that k and v point to
   Interval coming{};    // rows that the next piece will want: fetched meanwhile into the second-level cache
 
-  const A* k_row(std::int64_t key) const { return k + (key - origin) * k_stride; }
-  const A* v_row(std::int64_t key) const { return v + (key - origin) * v_stride; }
+  const E* k_row(std::int64_t key) const { return k + (key - origin) * k_stride; }
+  const E* v_row(std::int64_t key) const { return v + (key - origin) / Element<E>::kValues * v_stride; }
 };
 
 /// The distance bias: a lane at key row j looks up table[lane] + clamp(position[lane] − j·key_stride,
