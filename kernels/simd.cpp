@@ -31,11 +31,14 @@ bool has_dot(std::int64_t target) {
 /// Asked of the processor once: some have the instruction and are slower with it than with f32.
 bool dot_is_fast() {
   static const bool fast = [] {
-    constexpr double kSeconds = 0.002, kWorthIt = 1.3;
-    double best = 0;
-    for (int trial = 0; trial < 5; ++trial)
-      best = std::max(best, measure_dot_rate(kSeconds) / measure_fma_rate<float>(kSeconds));
-    return best > kWorthIt;
+    // The best of many slices of 0.1 ms each: others may be at work on this core, but not in all of them.
+    constexpr double kSlice = 1e-6, kWorthIt = 1.3;
+    double dot = 0, fma = 0;
+    for (int trial = 0; trial < 40; ++trial) {
+      dot = std::max(dot, measure_dot_rate(kSlice));
+      fma = std::max(fma, measure_fma_rate<float>(kSlice));
+    }
+    return dot > kWorthIt * fma;
   }();
   return fast;
 }
