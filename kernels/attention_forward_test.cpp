@@ -149,6 +149,19 @@ TEST(AttentionForwardErrors, StayWithinTheBoundOfMathsMd) {
   EXPECT_LT(relative_error(o, data.o), 3e-6);
 }
 
+TEST(AttentionForwardErrors, DoNotGrowWithTheNumberOfKeys) {
+  const std::int64_t s = 65536;
+  Random random(13);
+  const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .seq_len = s},
+                                     .queries = {1, 1, 33, 64},
+                                     .keys = {1, 1, s, 64}},
+                                    random);
+  Tensor<float> o(data.o.shape()), lse(data.lse.shape());
+  attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
+  EXPECT_LT(relative_error(o, data.o), 1e-6);
+  EXPECT_LT(data.lse_error(lse), 3e-7);
+}
+
 TEST(AttentionForwardErrors, HeadDimBeyondTheLimitIsRefused) {
   Tensor<float> wide({1, 1, 2, kMaxHeadDim + 1}), lse({1, 1, 2, 1});
   const Pattern pattern{.kind = PatternKind::full, .seq_len = 2};

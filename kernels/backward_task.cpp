@@ -90,7 +90,10 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
       lse = *block.lse.row(task.batch, queries.head(t), queries.token(t));
       delta = *block.delta.row(task.batch, queries.head(t), queries.token(t));
     }
-    tile.lse[t] = lse == -std::numeric_limits<A>::infinity() ? A{0} : lse * static_cast<A>(kLog2E);
+    const double exponent = std::isinf(lse) ? 0.0 : static_cast<double>(lse) * kLog2E;
+    tile.lse[t] = static_cast<A>(exponent);
+    tile.lse_whole[t] = static_cast<A>(std::nearbyint(exponent));
+    tile.lse_part[t] = static_cast<A>(exponent - std::nearbyint(exponent));
     tile.delta[t] = delta;
   }
 }
@@ -146,11 +149,28 @@ void take_pieces(BackwardCall<T>& call, const BackwardTask& task, const Gradient
   }
 }
 
+/// Asks for the tile's dq and for the rows of the next tile, to come while `keys` keys are computed.
+template <class T>
+void ask_for(const GradientQueries<T>& block, const BackwardTask& task, const FoldedRows& queries,
+             const FoldedRows& next, std::int64_t keys, BackwardScratch<T>& scratch) {
+  Coming& coming = scratch.tile.coming;
+  coming.clear();
+  for (std::int64_t t = 0; t < next.rows.size(); ++t) {
+    coming.add(block.q.row(task.batch, next.head(t), next.token(t)));
+    coming.add(block.d_o.row(task.batch, next.head(t), next.token(t)));
+  }
+  for (std::int64_t t = 0; t < queries.rows.size(); ++t)
+    coming.add(block.dq.row(task.batch, queries.head(t), queries.token(t)));
+  constexpr std::int64_t kKeysAtOnce = 12;  // of each of two products, for two blocks of lanes
+  coming.share_out(scratch.tile.head_dim * static_cast<std::int64_t>(sizeof(Accumulator<T>)),
+                   4 * keys / kKeysAtOnce);
+}
+
 /// One tile of queries against the task's keys; then its dq, when it is the task's turn.
 template <class T>
 void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQueries<T>& block,
-               const FoldedRows& queries, std::int64_t number, BackwardScratch<T>& scratch,
-               const Poll& poll) {
+               const FoldedRows& queries, const FoldedRows& next, std::int64_t number,
+               BackwardScratch<T>& scratch, const Poll& poll) {
   using A = Accumulator<T>;
   BackwardTile<A>& tile = scratch.tile;
   const GradientKeys<T>& keys = call.keys[task.block];
@@ -158,6 +178,7 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   if (intersect(outlook.hull, task.keys).empty()) return;
   if (call.terms.bias.values != nullptr) find_tables(queries, call.terms.bias, tile.lanes);
   load_tile(call, block, task, queries, scratch);
+  ask_for(block, task, queries, next, intersect(outlook.hull, task.keys).size(), scratch);
   take_pieces(call, task, block, queries, outlook, scratch);
   Procession& procession =
       call.by_batch_head[static_cast<std::size_t>(task.batch * keys.k.shape.heads + task.kv_head)];
@@ -249,7 +270,7 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
   for (A** lanes : {&operands.query_lanes, &operands.d_o_lanes}) *lanes = take(head_dim * kBackwardLanes);
   for (A** rows : {&operands.query_rows, &operands.d_o_rows, &tile.dq_rows})
     *rows = take(tile.stride * kBackwardLanes);
-  for (A** values : {&tile.lse, &tile.delta}) *values = take(kBackwardLanes);
+  for (A** values : {&tile.lse, &tile.lse_whole, &tile.lse_part, &tile.delta}) *values = take(kBackwardLanes);
   const std::int64_t key_elements = most_task_keys(head_dim) * tile.stride;
   for (A** rows : {&operands.k, &operands.v, &gradients.dk, &gradients.dv}) *rows = take(key_elements);
   operands.k_rows = operands.k;
@@ -276,7 +297,7 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
 template <class T>
 std::int64_t BackwardScratch<T>::elements(std::int64_t head_dim) {
   const std::int64_t stride = packed_stride(head_dim);
-  return (2 * head_dim + 3 * stride + 2) * kBackwardLanes + 4 * most_task_keys(head_dim) * stride +
+  return (2 * head_dim + 3 * stride + 4) * kBackwardLanes + 4 * most_task_keys(head_dim) * stride +
          2 * kBackwardKeys * kBackwardLanes +
          (std::is_same_v<T, A> ? 0 : 3 * kBackwardKeys * kBackwardLanes / 2);
 }
@@ -294,14 +315,15 @@ void run_task(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T
       const std::int64_t tiles = (rows + kBackwardLanes - 1) / kBackwardLanes;
       const Interval seeing = tiles_that_see(call, block, keys.positions.slice(task.keys), tiles);
       const auto rows_of_tile = [&](std::int64_t tile) {
-        return FoldedRows{task.kv_head * group + pass,
-                          fold,
-                          {tile * kBackwardLanes, std::min((tile + 1) * kBackwardLanes, rows)}};
+        return FoldedRows{
+            task.kv_head * group + pass,
+            fold,
+            {std::min(tile * kBackwardLanes, rows), std::min((tile + 1) * kBackwardLanes, rows)}};
       };
       for (std::int64_t tile = seeing.begin; tile < seeing.end; ++tile) {
         if (poll) poll();
         const std::int64_t number = pass * call.first_tile.back() + call.first_tile[index] + tile;
-        take_tile(call, task, block, rows_of_tile(tile), number, scratch, poll);
+        take_tile(call, task, block, rows_of_tile(tile), rows_of_tile(tile + 1), number, scratch, poll);
       }
     }
   }

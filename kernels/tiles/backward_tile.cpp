@@ -40,7 +40,7 @@ using detail::TileBias;
 /// Everything about one call that its steps need. E: what products are made of, A itself or Pair.
 template <class A, class E>
 struct Call {
-  const BackwardTile<A>& tile;
+  BackwardTile<A>& tile;
   const BackwardOperands<E>& operands;
   const KeyGradients<A>& gradients;
   const Piece& piece;
@@ -63,17 +63,18 @@ struct Weigh {
   static HWY_INLINE Vec<A> finish(const Call<A, E>& call, bool masked, std::int64_t lane, std::int64_t key,
                                   Vec<A> score) {
     const Tag<A> d;
-    Vec<A> offset = hn::Load(d, call.tile.lse + lane);
+    Vec<A> offset = hn::Load(d, call.tile.lse + lane), part = hn::Load(d, call.tile.lse_part + lane);
     if constexpr (!kPlain) {
       if (call.add_to_scores) score = hn::Add(score, hn::Load(d, call.d_scores + call.row(key) + lane));
-      if (call.bias.values != nullptr)
-        offset = hn::Sub(offset, distance_bias(call.tile.lanes, call.bias, lane, key));
+      if (call.bias.values != nullptr) {
+        const Vec<A> bias = distance_bias(call.tile.lanes, call.bias, lane, key);
+        offset = hn::Sub(offset, bias);
+        part = hn::Sub(part, bias);
+      }
+      if (masked) score = mask_score(call.tile.lanes, lane, key, score);
     }
-    Vec<A> exponent = hn::MulSub(score, hn::Set(d, call.tile.score_scale), offset);
-    if constexpr (!kPlain) {
-      if (masked) exponent = mask_score(call.tile.lanes, lane, key, exponent);
-    }
-    return exp2_weight(d, exponent);
+    return exp2_weight(d, score, hn::Set(d, call.tile.score_scale), offset,
+                       hn::Load(d, call.tile.lse_whole + lane), part);
   }
   template <class A, class E>
   static HWY_INLINE const E* left(const Call<A, E>& call) {
@@ -129,6 +130,7 @@ HWY_NOINLINE void lane_rows(const Call<A, E>& call, bool masked, std::int64_t la
     multiply<kRows, kFirst, kLast, A>(sums, Left{left, call.operands.k_stride, Constant<1>()},
                                       Right<E>{Stage::right(call) + call.lanes(lane), kLaneBlock},
                                       call.steps());
+    call.tile.coming.fetch();
     A* HWY_RESTRICT out = Stage::out(call) + call.row(key) + lane;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
@@ -264,7 +266,7 @@ HWY_INLINE void backward_piece(const Call<A, A>& call) {
 }
 
 #define LONGSEQ_DEFINE(A, name)                                                                       \
-  void backward_##name(const BackwardTile<A>& tile, const BackwardOperands<A>& operands,              \
+  void backward_##name(BackwardTile<A>& tile, const BackwardOperands<A>& operands,                    \
                        const KeyGradients<A>& gradients, const Piece& piece, const TileBias<A>& bias, \
                        bool add_to_scores, const BackwardScores<A>& scores) {                         \
     backward_piece<A>(                                                                                \
@@ -303,7 +305,7 @@ HWY_NOINLINE void pair_scores(const Call<float, Pair>& call, const PairScores& p
   }
 }
 
-void backward_pairs(const BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
+void backward_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
                     const KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
                     const BackwardScores<float>& scores, const PairScores& pairs) {
   const Call<float, Pair> call{tile, operands, gradients,      piece,
@@ -314,7 +316,7 @@ void backward_pairs(const BackwardTile<float>& tile, const BackwardOperands<Pair
   add_gradients(call, LeftScores<Pair>{pairs.weights, pairs.d_scores, pairs.d_scores_keys});
 }
 #else
-void backward_pairs(const BackwardTile<float>&, const BackwardOperands<Pair>&, const KeyGradients<float>&,
+void backward_pairs(BackwardTile<float>&, const BackwardOperands<Pair>&, const KeyGradients<float>&,
                     const Piece&, const TileBias<float>&, const BackwardScores<float>&, const PairScores&) {
   std::abort();  // dot_in_use() is false for this target
 }

@@ -40,8 +40,9 @@ using detail::Piece;
 using detail::Span;
 using detail::TileBias;
 
-constexpr float kLargeScore = 48.0f;  // log2 e times a score of 33: above it f32 scores cost more than 1e-6
-constexpr float kNoWeight = -30.0f;   // an exponent below it is a weight of less than 1e-9
+constexpr float kLargeScore = 48.0f;   // log2 e times a score of 33: above it f32 scores cost more than 1e-6
+constexpr float kNoWeight = -30.0f;    // an exponent below it is a weight of less than 1e-9
+constexpr std::int64_t kSumKeys = 96;  // values summed before they are added to the outputs
 constexpr float kSlack = 8.0f;  // how far scores may pass the maximum before it is raised: weights up to 2^8
 
 /// Everything about one call that its steps need. E: what products are made of, A itself or Pair.
@@ -161,46 +162,49 @@ HWY_INLINE void score_piece(const Call<A, E>& call) {
   }
 }
 
-/// outputs[row] = outputs[row] · decay + Σ_keys weight · v[row], for dimensions `rows`, kRows at a time.
+/// outputs = outputs · decay.
+template <class A, class E>
+HWY_NOINLINE void decay_outputs(const Call<A, E>& call, const A* HWY_RESTRICT decay) {
+  const Tag<A> d;
+  for (std::int64_t row = 0; row < call.tile.head_dim; ++row) {
+    for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
+      A* at = call.tile.outputs + row * kForwardLanes + lane;
+      hn::Store(hn::Mul(hn::Load(d, at), hn::Load(d, decay + lane)), d, at);
+    }
+  }
+}
+
+/// outputs[row] += Σ_keys weight · v[row], for dimensions `rows`, kRows at a time. Sums begin at 0 every
+/// kSumKeys keys, and the old outputs are added last: shorter sums round less, and outputs loaded first would
+/// hold up the products.
 template <int kRows, class A, class E>
-HWY_NOINLINE void add_values(const Call<A, E>& call, const A* HWY_RESTRICT decay, std::int64_t lane,
-                             Interval rows) {
+HWY_NOINLINE void add_values(const Call<A, E>& call, std::int64_t lane, Interval rows) {
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
   for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
     A* HWY_RESTRICT out = call.tile.outputs + row * kForwardLanes + lane;
-    // From 0, with the old outputs added last: loaded first they would hold up the products.
-    Vec<A> sums[kRows][kColumns];
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
-    }
     for (int s = 0; s < call.piece.span_count; ++s) {
       const Span span = call.piece.joined(s);
-      multiply<kRows, A>(columns_within<A>(lane, span.first_lane, span.last_lane), sums,
-                         Left{call.keys.v_row(span.keys.begin) + row, Constant<1>(), call.keys.v_stride},
-                         Right<E>{call.weight_row(span.keys.begin) + lane, kForwardLanes},
-                         span.keys.size() / Element<E>::kValues);
-    }
-    if (decay == nullptr) {
+      const Columns columns = columns_within<A>(lane, span.first_lane, span.last_lane);
+      for (std::int64_t key = span.keys.begin; columns != Columns::none && key < span.keys.end;
+           key += kSumKeys) {
+        const std::int64_t keys = std::min(kSumKeys, span.keys.end - key);
+        Vec<A> sums[kRows][kColumns];
 #pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
+        for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-        for (int c = 0; c < kColumns; ++c) {
-          A* at = out + r * kForwardLanes + c * lanes;
-          hn::Store(hn::Add(sums[r][c], hn::Load(d, at)), d, at);
+          for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
         }
-      }
-      continue;
-    }
-#pragma GCC unroll 2
-    for (int c = 0; c < kColumns; ++c) {
-      const Vec<A> factor = hn::Load(d, decay + lane + c * lanes);
+        multiply<kRows, A>(columns, sums, Left{call.keys.v_row(key) + row, Constant<1>(), call.keys.v_stride},
+                           Right<E>{call.weight_row(key) + lane, kForwardLanes}, keys / Element<E>::kValues);
 #pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
-        A* at = out + r * kForwardLanes + c * lanes;
-        hn::Store(hn::MulAdd(factor, hn::Load(d, at), sums[r][c]), d, at);
+        for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+          for (int c = 0; c < kColumns; ++c) {
+            A* at = out + r * kForwardLanes + c * lanes;
+            hn::Store(hn::Add(sums[r][c], hn::Load(d, at)), d, at);
+          }
+        }
       }
     }
   }
@@ -209,9 +213,8 @@ HWY_NOINLINE void add_values(const Call<A, E>& call, const A* HWY_RESTRICT decay
 template <int kRows>
 struct AddValues {
   template <class A, class E>
-  static HWY_INLINE void run(Interval rows, const Call<A, E>& call, const A* const& decay,
-                             const std::int64_t& lane) {
-    add_values<kRows>(call, decay, lane, rows);
+  static HWY_INLINE void run(Interval rows, const Call<A, E>& call, const std::int64_t& lane) {
+    add_values<kRows>(call, lane, rows);
   }
 };
 
@@ -220,10 +223,10 @@ struct Raised {
   bool large;  // some maximum is so large that f32 scores cannot tell its weights well enough
 };
 
-/// Raises the running maximum where the block's has passed it by more than kSlack, and writes the decay
-/// 2^(old maximum − new maximum) of everything summed before. A maximum that lags keeps weights within
-/// 2^kSlack, as exact as ever, and spares the outputs most of their multiplications (Dao et al.,
-/// FlashAttention-4).
+/// Raises the running maximum, always a whole number, where the block's has passed it by more than kSlack,
+/// and writes the decay 2^(old maximum − new maximum) of everything summed before. A maximum that lags keeps
+/// weights within 2^kSlack, as exact as ever, and spares the outputs most of their multiplications (Dao et
+/// al., FlashAttention-4).
 template <class A, class E>
 HWY_INLINE Raised raise_maximum(const Call<A, E>& call, A scale, A* HWY_RESTRICT decay) {
   const Tag<A> d;
@@ -235,9 +238,9 @@ HWY_INLINE Raised raise_maximum(const Call<A, E>& call, A scale, A* HWY_RESTRICT
     const Vec<A> old_maximum = hn::Load(d, call.tile.maximum + lane);
     const Vec<A> block = hn::Mul(hn::Load(d, call.block_maximum + lane), hn::Set(d, scale));
     const auto passed = hn::Gt(block, hn::Add(old_maximum, slack));
-    const Vec<A> maximum = hn::IfThenElse(passed, block, old_maximum);
+    const Vec<A> maximum = hn::IfThenElse(passed, hn::Ceil(block), old_maximum);
     hn::Store(maximum, d, call.tile.maximum + lane);
-    hn::Store(exp2_weight(d, hn::Sub(old_maximum, base_of(d, maximum))), d, decay + lane);
+    hn::Store(exp2_weight(d, old_maximum, hn::Set(d, A{1}), base_of(d, maximum)), d, decay + lane);
     raised.any = raised.any || !hn::AllFalse(d, passed);
     const Vec<A> largest = hn::Max(maximum, block);
     const auto counts = hn::And(hn::Ne(largest, nothing), hn::Gt(hn::Abs(largest), limit));
@@ -268,12 +271,11 @@ HWY_NOINLINE void soften(const Call<A, E>& call, A scale, bool subtract, const A
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
     const Interval keys = call.piece.group_keys[lane / kLaneGroup];
     const Vec<A> base = subtract ? base_of(d, hn::Load(d, call.tile.maximum + lane)) : hn::Zero(d);
-    Vec<A> sum = hn::Mul(hn::Load(d, call.tile.sum + lane), hn::Load(d, decay + lane));
-    Vec<A> even = hn::Zero(d);
+    Vec<A> sum = hn::Zero(d),
+           even = hn::Zero(d);  // the piece's, added to the old sum as one: shorter sums round less
     const A* HWY_RESTRICT scores = call.score_row(keys.begin) + lane;
     E* HWY_RESTRICT weights = call.weight_row(keys.begin) + lane;
-    const auto weight = [&](const A* at)
-                            HWY_ATTR { return exp2_weight(d, hn::MulSub(hn::Load(d, at), scaling, base)); };
+    const auto weight = [&](const A* at) HWY_ATTR { return exp2_weight(d, hn::Load(d, at), scaling, base); };
     std::int64_t n = keys.size();
     for (; n >= 4; n -= 4, scores += 4 * kForwardLanes, weights += 2 * kWeightRows) {
 #pragma GCC unroll 2
@@ -297,7 +299,8 @@ HWY_NOINLINE void soften(const Call<A, E>& call, A scale, bool subtract, const A
         sum = hn::Add(sum, last);
       }
     }
-    hn::Store(hn::Add(sum, even), d, call.tile.sum + lane);
+    const Vec<A> before = hn::Load(d, call.tile.sum + lane);
+    hn::Store(hn::MulAdd(before, hn::Load(d, decay + lane), hn::Add(sum, even)), d, call.tile.sum + lane);
   }
 }
 
@@ -356,9 +359,9 @@ HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<E>& keys, const
     if (refined) refine(call);
   }
   soften(call, refined ? A{1} : scale, !refined, decay);
-  const A* decay_of_outputs = raised.any ? decay : nullptr;
+  if (raised.any) decay_outputs(call, decay);
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += kColumns * lanes_of<A>()) {
-    in_groups<AddValues>(0, tile.head_dim, call, decay_of_outputs, lane);
+    in_groups<AddValues>(0, tile.head_dim, call, lane);
   }
 }
 
