@@ -16,6 +16,9 @@ from peer_library import Library
 NO_SPINNING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 
 
+_call = None  # of the case that is prepared
+
+
 class Unavailable(Exception):
     """Why this peer cannot do this case, in one line."""
 
@@ -42,6 +45,8 @@ def prepare(name, case, library, memory_limit):
         _call = _longseq(case, library) if name == "longseq" else _torch(PEERS[name], case, memory_limit)
         return [sample(case, to_f64(numpy.asarray(result))) for result in _call()]
     except Exception as error:  # of many types, some of which cannot travel between processes
+        while error.__cause__:  # the compiler wraps what went wrong
+            error = error.__cause__
         text = str(error).strip() or type(error).__name__
         raise Unavailable(text.splitlines()[0]) from None
 
@@ -54,14 +59,12 @@ def repeat():
     return time.perf_counter() - start
 
 
-def fma_rate(library, threads):
-    return Library(library).fma_rate(threads)
-
-
-def torch_version():
-    import torch
-
-    return torch.__version__
+def ceiling(library, threads):
+    """FMA FLOP/s now, and the share of the cores that others left to it."""
+    library = Library(library)
+    begun, busy = time.perf_counter(), time.process_time()
+    rate = library.fma_rate(threads)
+    return rate, (time.process_time() - busy) / ((time.perf_counter() - begun) * threads)
 
 
 def _longseq(case, library):
@@ -82,8 +85,6 @@ def _torch(peer, case, memory_limit):
     *tensors, d_o = (_tensor(array) for array in inputs(case))
     attention = peer.attention(case)
     if not case.backward:
-        with torch.no_grad():
-            attention(*tensors)  # compiles, where there is a compiler
         return torch.no_grad()(lambda: [_array(attention(*tensors))])
     for tensor in tensors:
         tensor.requires_grad_()
@@ -126,11 +127,14 @@ def _sdpa(case):
 
 
 def _naive(case):
-    scale, hidden = case.head_dim**-0.5, ~_mask(case)
+    scale = case.head_dim**-0.5
+    hidden = ~_mask(case) if case.causal or case.pattern != "full" else None
 
     def attention(q, k, v):
         scores = scale * q @ k.transpose(-2, -1)
-        return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, float("-inf"))
+        return scores.softmax(-1) @ v
 
     return attention
 

@@ -9,7 +9,9 @@ Usage: scripts/setup.sh [--no-packages] [--no-python] [--peers] [--help]
 
   --no-packages  leave the system alone; what is missing is for CMake to say
   --no-python    make no Python environment
-  --peers        also install scripts/requirements-peers.txt (PyTorch) into the environment
+  --peers        also install scripts/requirements-peers.txt (PyTorch, for scripts/peers.py) into the environment:
+                 about 5 GB, since PyPI's wheel for Linux requires the CUDA libraries; a PyTorch that is there
+                 already, such as one of https://download.pytorch.org/whl/cpu, is kept
 
 On Debian and Ubuntu, as root or with passwordless sudo, what is missing is installed with apt-get. Elsewhere
 the script names what is missing and ends with status 1. PYTHON=... chooses the interpreter for .venv.
@@ -159,6 +161,7 @@ make_python_environment() {
     cp "$requirements" "$stamp"
   fi
   if [[ $peers == yes ]]; then
+    "$venv/bin/python" -m pip show --quiet torch 2>/dev/null || echo "setup: installing PyTorch, about 5 GB"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
       -r "$repository/scripts/requirements-peers.txt"
   fi
