@@ -1,16 +1,13 @@
 #include "kernels/attention_backward.h"
 
 #include <fmt/format.h>
-#include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
-#include <atomic>
 #include <stdexcept>
-#include <thread>
 
 #include "kernels/backward_task.h"
 #include "kernels/parallel_rows.h"
+#include "kernels/task_queue.h"
 #include "kernels/tiles/pairs.h"
 #include "kernels/tiles/relative_scores.h"
 
@@ -124,16 +121,11 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
   for (std::size_t line = 0; line < lines; ++line) call.by_batch_head.emplace_back(tasks.size() / lines);
   for (std::int64_t h = 0; h < shape.heads; ++h)
     call.by_head.emplace_back(tasks.size() / static_cast<std::size_t>(shape.heads));
-  const int threads = tbb::this_task_arena::max_concurrency();
-  const auto caller = std::this_thread::get_id();
-  std::atomic<std::size_t> next{0};
-  tbb::parallel_for(0, threads, [&](int) {
-    const Poll own_poll = std::this_thread::get_id() == caller ? poll : Poll{};
-    std::size_t index = next++;
-    if (index >= tasks.size()) return;
-    BackwardScratch<T> scratch(call);
-    for (; index < tasks.size(); index = next++) run_task(call, tasks[index], scratch, own_poll);
-  });
+  run_queue(
+      tasks.size(), poll, [&] { return BackwardScratch<T>(call); },
+      [&](std::size_t index, BackwardScratch<T>& scratch, const Poll& own_poll) {
+        run_task(call, tasks[index], scratch, own_poll);
+      });
 }
 
 template <class T>

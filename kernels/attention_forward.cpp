@@ -1,18 +1,16 @@
 #include <fmt/format.h>
-#include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
-#include <thread>
 #include <tuple>
 
 #include "kernels/attention.h"
 #include "kernels/forward_task.h"
 #include "kernels/parallel_rows.h"
+#include "kernels/task_queue.h"
 
 namespace longseq {
 namespace {
@@ -86,16 +84,11 @@ void run(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
   const int threads = tbb::this_task_arena::max_concurrency();
   const std::vector<ForwardTask> tasks = plan_tasks(pattern, blocks, relative, result != nullptr, threads);
   const std::int64_t head_dim = blocks.front().q.shape.head_dim;
-  const auto caller = std::this_thread::get_id();
-  std::atomic<std::size_t> next{0};
-  tbb::parallel_for(0, threads, [&](int) {
-    const Poll own_poll = std::this_thread::get_id() == caller ? poll : Poll{};
-    std::size_t index = next++;
-    if (index >= tasks.size()) return;
-    ForwardScratch<T> scratch(head_dim, relative);
-    for (; index < tasks.size(); index = next++)
-      run_task(pattern, terms, blocks[tasks[index].block], tasks[index], result, scratch, own_poll);
-  });
+  run_queue(
+      tasks.size(), poll, [&] { return ForwardScratch<T>(head_dim, relative); },
+      [&](std::size_t index, ForwardScratch<T>& scratch, const Poll& own_poll) {
+        run_task(pattern, terms, blocks[tasks[index].block], tasks[index], result, scratch, own_poll);
+      });
 }
 
 }  // namespace
