@@ -244,7 +244,8 @@ class TaskRun {
     const bool relative = terms_.relative.present();
     KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
     for_each_tile(piece, 1, [&](std::int64_t i, const Piece& own) {
-      if (key_rows.origin == 0) key_rows.coming = share_of(coming, i, tiles_);
+      if constexpr (std::is_same_v<T, A>)
+        key_rows.coming = share_of(coming, i, tiles_);  // read where they lie
       if (relative)
         scratch_.relative[static_cast<std::size_t>(i)].fill(terms_.relative, own.keys, scratch_.scores);
       attend_tile(tile(i), key_rows, own, bias, relative, scratch_.scores);
