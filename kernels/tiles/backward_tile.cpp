@@ -37,9 +37,9 @@ using detail::RowProduct;
 using detail::Span;
 using detail::TileBias;
 
-/// Everything about one call that its steps need. E: what products are made of, A itself or Pair.
+/// A tile and a piece on their way through the pass. E: what products are made of, A itself or Pair.
 template <class A, class E>
-struct Call {
+struct BackwardStep {
   BackwardTile<A>& tile;
   const BackwardOperands<E>& operands;
   const KeyGradients<A>& gradients;
@@ -60,8 +60,8 @@ struct Call {
 template <bool kPlain>
 struct Weigh {
   template <class A, class E>
-  static HWY_INLINE Vec<A> finish(const Call<A, E>& call, bool masked, std::int64_t lane, std::int64_t key,
-                                  Vec<A> score) {
+  static HWY_INLINE Vec<A> finish(const BackwardStep<A, E>& call, bool masked, std::int64_t lane,
+                                  std::int64_t key, Vec<A> score) {
     const Tag<A> d;
     Vec<A> offset = hn::Load(d, call.tile.lse + lane), part = hn::Load(d, call.tile.lse_part + lane);
     if constexpr (!kPlain) {
@@ -77,15 +77,15 @@ struct Weigh {
                        hn::Load(d, call.tile.lse_whole + lane), part);
   }
   template <class A, class E>
-  static HWY_INLINE const E* left(const Call<A, E>& call) {
+  static HWY_INLINE const E* left(const BackwardStep<A, E>& call) {
     return call.operands.k;
   }
   template <class A, class E>
-  static HWY_INLINE const E* right(const Call<A, E>& call) {
+  static HWY_INLINE const E* right(const BackwardStep<A, E>& call) {
     return call.operands.query_lanes;
   }
   template <class A, class E>
-  static HWY_INLINE A* out(const Call<A, E>& call) {
+  static HWY_INLINE A* out(const BackwardStep<A, E>& call) {
     return call.weights;
   }
 };
@@ -94,29 +94,29 @@ struct Weigh {
 template <bool kPlain>
 struct Differentiate {
   template <class A, class E>
-  static HWY_INLINE Vec<A> finish(const Call<A, E>& call, bool /*masked*/, std::int64_t lane,
+  static HWY_INLINE Vec<A> finish(const BackwardStep<A, E>& call, bool /*masked*/, std::int64_t lane,
                                   std::int64_t key, Vec<A> d_weight) {
     const Tag<A> d;
     const Vec<A> weight = hn::Load(d, call.weights + call.row(key) + lane);
     return hn::Mul(weight, hn::Sub(d_weight, hn::Load(d, call.tile.delta + lane)));
   }
   template <class A, class E>
-  static HWY_INLINE const E* left(const Call<A, E>& call) {
+  static HWY_INLINE const E* left(const BackwardStep<A, E>& call) {
     return call.operands.v;
   }
   template <class A, class E>
-  static HWY_INLINE const E* right(const Call<A, E>& call) {
+  static HWY_INLINE const E* right(const BackwardStep<A, E>& call) {
     return call.operands.d_o_lanes;
   }
   template <class A, class E>
-  static HWY_INLINE A* out(const Call<A, E>& call) {
+  static HWY_INLINE A* out(const BackwardStep<A, E>& call) {
     return call.d_scores;
   }
 };
 
 /// The product of `keys`, kRows at a time, and one step of lanes, finished by Stage.
 template <class Stage, int kRows, int kFirst, int kLast, class A, class E>
-HWY_NOINLINE void lane_rows(const Call<A, E>& call, bool masked, std::int64_t lane, Interval keys) {
+HWY_NOINLINE void lane_rows(const BackwardStep<A, E>& call, bool masked, std::int64_t lane, Interval keys) {
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
   for (std::int64_t key = keys.begin; key < keys.end; key += kRows) {
@@ -149,7 +149,7 @@ struct LaneRows {
   template <int kRows>
   struct Step {
     template <class A, class E>
-    static HWY_INLINE void run(Interval keys, const Call<A, E>& call, const Span& span,
+    static HWY_INLINE void run(Interval keys, const BackwardStep<A, E>& call, const Span& span,
                                const std::int64_t& lane, const Columns& columns) {
       if (columns == Columns::first) {
         lane_rows<Stage<false>, kRows, 0, 1>(call, span.masked, lane, keys);
@@ -165,7 +165,7 @@ struct LaneRows {
 };
 
 template <template <bool> class Stage, class A, class E>
-HWY_INLINE void lane_piece(const Call<A, E>& call) {
+HWY_INLINE void lane_piece(const BackwardStep<A, E>& call) {
   for (std::int64_t lane = 0; lane < kBackwardLanes; lane += kColumns * lanes_of<A>()) {
     for (int s = 0; s < call.piece.span_count; ++s) {
       const Span& span = call.piece.spans[s];
@@ -238,7 +238,7 @@ struct LeftScores {
 
 /// dv += weights · do, dk += dS · q, dq += dSᵀ · k, span by span.
 template <class A, class E>
-HWY_INLINE void add_gradients(const Call<A, E>& call, const LeftScores<E>& left) {
+HWY_INLINE void add_gradients(const BackwardStep<A, E>& call, const LeftScores<E>& left) {
   constexpr std::int64_t kValues = Element<E>::kValues;
   const BackwardTile<A>& tile = call.tile;
   const BackwardOperands<E>& operands = call.operands;
@@ -259,7 +259,7 @@ HWY_INLINE void add_gradients(const Call<A, E>& call, const LeftScores<E>& left)
 }
 
 template <class A>
-HWY_INLINE void backward_piece(const Call<A, A>& call) {
+HWY_INLINE void backward_piece(const BackwardStep<A, A>& call) {
   lane_piece<Weigh>(call);
   lane_piece<Differentiate>(call);
   add_gradients(call, LeftScores<A>{call.weights, call.d_scores, call.d_scores});
@@ -286,7 +286,7 @@ HWY_INLINE void store_lane_pairs(Vec<float> values, Pair* at) {
 }
 
 /// Turns the scores of the piece's spans into pairs.
-HWY_NOINLINE void pair_scores(const Call<float, Pair>& call, const PairScores& pairs) {
+HWY_NOINLINE void pair_scores(const BackwardStep<float, Pair>& call, const PairScores& pairs) {
   const Tag<float> d;
   for (int s = 0; s < call.piece.span_count; ++s) {
     const Span span = call.piece.joined(s);
@@ -308,8 +308,8 @@ HWY_NOINLINE void pair_scores(const Call<float, Pair>& call, const PairScores& p
 void backward_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
                     const KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
                     const BackwardScores<float>& scores, const PairScores& pairs) {
-  const Call<float, Pair> call{tile, operands, gradients,      piece,
-                               bias, false,    scores.weights, scores.d_scores};
+  const BackwardStep<float, Pair> call{tile, operands, gradients,      piece,
+                                       bias, false,    scores.weights, scores.d_scores};
   lane_piece<Weigh>(call);
   lane_piece<Differentiate>(call);
   pair_scores(call, pairs);
