@@ -40,6 +40,6 @@ function(longseq_test name)
   else()
     target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} GTest::gtest_main)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 1200)  # under sanitizers, on two shared cores
   endif()
 endfunction()
