@@ -53,7 +53,7 @@ struct BackwardCall {
   std::span<const GradientQueries<T>> queries;
   std::span<const GradientKeys<T>> keys;
   const TermGradients<A>& gradients;
-  bool by_pairs;                         // the processor\'s product of bfloat16 pairs does the work
+  bool by_pairs;                         // the processor's product of bfloat16 pairs does the work
   std::int64_t fold;                     // query heads folded into the rows of a tile
   std::vector<std::int64_t> first_tile;  // [query block], and the number of tiles of one pass
   std::deque<Procession> by_batch_head;  // [batch · kv_heads + kv_head]
@@ -90,7 +90,7 @@ struct BackwardScratch {
   std::vector<A> bias;  // [group][row_size]
   Interval bias_touched;
 
-  /// Relative keys, as tile and pieces need them; sizes in backward_relative.cpp.
+  /// Relative keys, as tile and pieces need them; sizes in backward_terms.cpp.
   struct Relative {
     Tensor<A> memory;
     A* query_lanes;     // [2][head_dim][kLaneBlock]: the position queries
