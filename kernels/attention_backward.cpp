@@ -1,6 +1,7 @@
 #include "kernels/attention_backward.h"
 
 #include <fmt/format.h>
+#include <tbb/parallel_for.h>
 
 #include <algorithm>
 #include <stdexcept>
@@ -10,6 +11,7 @@
 #include "kernels/task_queue.h"
 #include "kernels/tiles/pairs.h"
 #include "kernels/tiles/relative_scores.h"
+#include "kernels/tiles/row_dot.h"
 
 namespace longseq {
 namespace {
@@ -20,6 +22,10 @@ using detail::BackwardTask;
 using detail::kBackwardLanes;
 using detail::Procession;
 
+std::int64_t ceiling(std::int64_t dividend, std::int64_t divisor) {
+  return (dividend + divisor - 1) / divisor;
+}
+
 /// Tasks: keys in ascending order, which in a causal pattern is the heaviest first; heads and batch entries
 /// alternate within, so that neighbours do not wait for each other's dq. How keys are cut does not depend on
 /// the threads.
@@ -29,20 +35,24 @@ std::vector<BackwardTask> plan_tasks(const Pattern& pattern, std::span<const Gra
   const Shape& shape = keys.front().k.shape;
   std::int64_t all_keys = 0;
   for (const GradientKeys<T>& block : keys) all_keys += shape.batch * shape.heads * block.positions.count;
-  constexpr std::int64_t kFewestTasks = 32;
-  const std::int64_t pieces = std::max<std::int64_t>(all_keys / (kFewestTasks * detail::kBackwardKeys), 1);
-  const std::int64_t task_keys =
-      std::min(detail::most_task_keys(shape.head_dim), pieces * detail::kBackwardKeys);
+  constexpr std::int64_t kFewestTasks = 16;
+  const std::int64_t most_keys =
+      std::clamp(all_keys / kFewestTasks, detail::kBackwardKeys, detail::most_task_keys(shape.head_dim));
   std::vector<BackwardTask> tasks;
   std::vector<std::size_t> places(static_cast<std::size_t>(shape.batch * shape.heads)), places_terms(places);
   for (std::size_t index = 0; index < keys.size(); ++index) {
     const Run positions = keys[index].positions;
+    // As few as may be, of whole pieces, alike in size.
+    const std::int64_t block_tasks = ceiling(positions.count, most_keys);
+    const std::int64_t task_keys =
+        ceiling(positions.count, std::max<std::int64_t>(block_tasks, 1) * detail::kBackwardKeys) *
+        detail::kBackwardKeys;
     for (std::int64_t begin = 0; begin < positions.count; begin += task_keys) {
       const Interval own{begin, std::min(begin + task_keys, positions.count)};
       std::int64_t work = 0;
       for (const std::size_t block : keys[index].queries)
         work += pattern.area(queries[block].positions, positions.slice(own));
-      if (work == 0) continue;
+      if (work == 0 && !keys[index].first) continue;  // the first writes zeros
       for (std::int64_t b = 0; b < shape.batch; ++b) {
         for (std::int64_t h = 0; h < shape.heads; ++h) {
           tasks.push_back({index, b, h, own, places[static_cast<std::size_t>(b * shape.heads + h)]++,
@@ -80,18 +90,45 @@ void set_to_zero(TensorView<A> tensor) {
   });
 }
 
+template <class T>
+void set_to_zero(const GradientQueries<T>& block) {
+  set_to_zero(block.dq);
+  if (block.d_position_q.data != nullptr) set_to_zero(block.d_position_q);
+}
+
+/// What no task has written although it would have been the first.
+template <class T>
+void set_unmet_to_zero(BackwardCall<T>& call) {
+  using A = Accumulator<T>;
+  const Shape& shape = call.keys.front().k.shape;
+  const auto per_head = [&](std::int64_t batch, std::int64_t kv_head, std::int64_t pass, std::size_t index) {
+    const GradientQueries<T>& block = call.queries[index];
+    for (std::int64_t tile = 0; tile < call.tiles(index); ++tile) {
+      if (call.procession(batch, kv_head).met(call.tile_number(pass, index, tile))) continue;
+      const detail::FoldedRows rows = call.rows(index, kv_head, pass, tile);
+      for (const TensorView<A>& out : {block.dq, block.d_position_q}) {
+        for (std::int64_t t = 0; out.data != nullptr && t < rows.rows.size(); ++t)
+          std::fill_n(out.row(batch, rows.head(t), rows.token(t)), out.shape.head_dim, A{0});
+      }
+    }
+  };
+  tbb::parallel_for(std::int64_t{0}, shape.batch * shape.heads * call.passes(), [&](std::int64_t work) {
+    const std::int64_t line = work / call.passes();
+    for (std::size_t index = 0; index < call.queries.size(); ++index) {
+      if (call.queries[index].first)
+        per_head(line / shape.heads, line % shape.heads, work % call.passes(), index);
+    }
+  });
+}
+
 }  // namespace
 
 template <class T>
 void attention_delta(TensorView<const T> o, TensorView<const T> d_o, TensorView<Accumulator<T>> delta) {
   using A = Accumulator<T>;
   parallel_rows(o.shape, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
-    double sum = 0;
-    const T* left = o.row(b, h, t);
-    const T* right = d_o.row(b, h, t);
-    for (std::int64_t d = 0; d < o.shape.head_dim; ++d)
-      sum += static_cast<double>(left[d]) * static_cast<double>(right[d]);
-    *delta.row(b, h, t) = static_cast<A>(sum);
+    *delta.row(b, h, t) =
+        static_cast<A>(detail::dot_rows(o.row(b, h, t), d_o.row(b, h, t), o.shape.head_dim));
   });
 }
 
@@ -99,7 +136,17 @@ template <class T>
 void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
                      std::span<const GradientQueries<T>> queries, std::span<const GradientKeys<T>> keys,
                      const TermGradients<Accumulator<T>>& gradients, const Poll& poll) {
-  if (queries.empty() || keys.empty()) return;
+  if (queries.empty() || keys.empty()) {
+    for (const GradientQueries<T>& block : queries) {
+      if (block.first) set_to_zero(block);
+    }
+    for (const GradientKeys<T>& block : keys) {
+      if (!block.first) continue;
+      set_to_zero(block.dk);
+      set_to_zero(block.dv);
+    }
+    return;
+  }
   check(queries, keys, terms.relative.present());
   const std::vector<BackwardTask> tasks = plan_tasks(pattern, queries, keys);
   const Shape& shape = keys.front().k.shape;
@@ -114,11 +161,12 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
                         all_in_pairs(keys, &GradientKeys<T>::k) && all_in_pairs(keys, &GradientKeys<T>::v);
   BackwardCall<T> call{pattern, terms, queries, keys, gradients, by_pairs, relative ? 1 : group, {0}, {}, {}};
   for (const GradientQueries<T>& block : queries) {
-    const std::int64_t tiles = (block.positions.count * call.fold + kBackwardLanes - 1) / kBackwardLanes;
-    call.first_tile.push_back(call.first_tile.back() + tiles);
+    call.first_tile.push_back(call.first_tile.back() +
+                              ceiling(block.positions.count * call.fold, kBackwardLanes));
   }
   const std::size_t lines = static_cast<std::size_t>(shape.batch * shape.heads);
-  for (std::size_t line = 0; line < lines; ++line) call.by_batch_head.emplace_back(tasks.size() / lines);
+  for (std::size_t line = 0; line < lines; ++line)
+    call.by_batch_head.emplace_back(tasks.size() / lines, call.passes() * call.first_tile.back());
   for (std::int64_t h = 0; h < shape.heads; ++h)
     call.by_head.emplace_back(tasks.size() / static_cast<std::size_t>(shape.heads));
   run_queue(
@@ -126,6 +174,7 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
       [&](std::size_t index, BackwardScratch<T>& scratch, const Poll& own_poll) {
         run_task(call, tasks[index], scratch, own_poll);
       });
+  set_unmet_to_zero(call);
 }
 
 template <class T>
@@ -138,12 +187,17 @@ void attention_backward(const Pattern& pattern, const PositionTerms<Accumulator<
   const Shape& shape = inputs.q.shape;
   Tensor<A> delta({shape.batch, shape.heads, shape.tokens, 1});
   attention_delta<T>(o, d_o, delta.view());
-  for (const TensorView<A>& tensor : {out.dq, out.dk, out.dv}) set_to_zero(tensor);
-  if (terms.relative.present()) set_to_zero(out.d_position_q);
-  const GradientQueries<T> queries{
-      inputs.q,        d_o, lse, std::as_const(delta).view(), {0, 1, shape.tokens}, out.dq, inputs.position_q,
-      out.d_position_q};
-  const GradientKeys<T> keys{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}, out.dk, out.dv, {0}};
+  const Run tokens{0, 1, shape.tokens};
+  const GradientQueries<T> queries{.q = inputs.q,
+                                   .d_o = d_o,
+                                   .lse = lse,
+                                   .delta = std::as_const(delta).view(),
+                                   .positions = tokens,
+                                   .dq = out.dq,
+                                   .position_q = inputs.position_q,
+                                   .d_position_q = out.d_position_q,
+                                   .first = true};
+  const GradientKeys<T> keys{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}, out.dk, out.dv, {0}, true};
   attend_backward<T>(pattern, terms, std::span(&queries, 1), std::span(&keys, 1), gradients);
 }
 

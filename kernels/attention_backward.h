@@ -5,8 +5,8 @@
 //   dq_i = c · Σ_j dS_ij k_j,  dk_j = c · Σ_i dS_ij q_i,  dv_j = Σ_i p_ij do_i,
 //   db_h(n) = Σ_{i−j = n} dS_ij,  dp_i = c · Σ_j dS_ij r_h(i − j),  dr_h(n) = c · Σ_{i−j = n} dS_ij p_i
 //
-// A call adds to gradients that lie in the caller's memory, so that a step of a ring is one call; it needs q,
-// k, v, do, and the lse and delta of the whole softmax. Sums are made in Accumulator<T>, in an order that
+// A call adds to gradients that lie in the caller's memory, or is the first to write them, so that a step of a
+// ring is one call; it needs q, k, v, do, and the lse and delta of the whole softmax. Sums are made in Accumulator<T>, in an order that
 // does not depend on the number of threads: results are the same, bit for bit, run after run.
 #pragma once
 
@@ -30,6 +30,7 @@ struct GradientQueries {
   TensorView<Accumulator<T>> dq;
   TensorView<const T> position_q{};           // shaped as q, with its gradient; used only where there are
   TensorView<Accumulator<T>> d_position_q{};  // relative keys
+  bool first = false;                         // the gradients are written, not added to what is there
 };
 
 /// Key rows of a backward pass and the query blocks, by their number, whose gradients they take part in. k,
@@ -42,6 +43,7 @@ struct GradientKeys {
   TensorView<Accumulator<T>> dk;
   TensorView<Accumulator<T>> dv;
   std::vector<std::size_t> queries;
+  bool first = false;  // dk and dv are written, not added to what is there
 };
 
 /// The gradients of position terms; null where they are not wanted. Summed over the batch.

@@ -139,7 +139,8 @@ TEST_P(AttentionBackward, OfAnyPatternAndShapeMatchesTheReferenceInBf16) {
   expect_one_call_is_right<BFloat16>(50);
 }
 
-/// Keys and queries in stripes, each pair of stripes in a call of its own, as the steps of a ring.
+/// Keys and queries in stripes, each pair of stripes in a call of its own, as the steps of a ring. The first
+/// call, which may have nothing to add, finds gradients that mean nothing.
 TEST_P(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
   Random random(8);
   for (int trial = 0; trial < 50; ++trial) {
@@ -150,6 +151,8 @@ TEST_P(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
     const std::int64_t s = data.problem.pattern.seq_len;
     const std::int64_t stripes = std::min<std::int64_t>(s, random.upto(1, 5));
     Gradients<float> got(data);
+    for (Tensor<float>* tensor : {&got.dq, &got.dk, &got.dv, &got.d_position_q})
+      std::fill_n(tensor->data(), tensor->shape().elements(), std::numeric_limits<float>::quiet_NaN());
     std::vector<GradientQueries<float>> queries;
     for (std::int64_t r = 0; r < stripes; ++r) {
       const auto own = [&](auto view) { return stripe(view, r, stripes); };
@@ -163,15 +166,48 @@ TEST_P(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
       for (std::int64_t r = 0; r < stripes; ++r) {
         std::vector<std::size_t> seeing;
         for (std::int64_t other = 0; other < stripes; ++other) {
-          if (!pairwise || other == (r + step) % stripes) seeing.push_back(static_cast<std::size_t>(other));
+          if (!pairwise || other == (r + step + 1) % stripes)
+            seeing.push_back(static_cast<std::size_t>(other));
         }
         keys.push_back({stripe(data.k.view(), r, stripes), stripe(data.v.view(), r, stripes),
                         stripe_positions(s, r, stripes), stripe(got.dk.view(), r, stripes),
-                        stripe(got.dv.view(), r, stripes), seeing});
+                        stripe(got.dv.view(), r, stripes), seeing, step == 0});
       }
+      for (GradientQueries<float>& block : queries) block.first = step == 0;
       attend_backward<float>(data.problem.pattern, data.terms(), queries, keys, got.terms(data.problem));
     }
     expect_right(data, got, pairwise ? "pairs" : "stripes", trial);
+  }
+}
+
+/// Queries before all keys of a causal call, listed with them or not.
+TEST_P(AttentionBackward, FirstWritesZerosWhereNothingIsSeen) {
+  const std::int64_t s = 300, rows = 150;
+  Random random(13);
+  const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = s},
+                                     .queries = {2, 4, s, 16},
+                                     .keys = {2, 2, s, 16}},
+                                    random);
+  const Forward<float> forward(data);
+  for (const bool listed : {false, true}) {
+    Gradients<float> got(data);
+    for (Tensor<float>* tensor : {&got.dq, &got.dk, &got.dv})
+      std::fill_n(tensor->data(), tensor->shape().elements(), 7.0f);
+    const auto early = [&](auto view) { return view.tokens({0, rows}); };
+    const auto late = [&](auto view) { return view.tokens({rows, s}); };
+    GradientQueries<float> queries{early(data.q.view()), early(data.d_o.view()), early(forward.lse.view()),
+                                   early(forward.lse.view()), {0, 1, rows}, early(got.dq.view())};
+    GradientKeys<float> keys{late(data.k.view()), late(data.v.view()), {rows, 1, rows},
+                             late(got.dk.view()), late(got.dv.view()), {}};
+    if (listed) keys.queries = {0};
+    queries.first = keys.first = true;
+    attend_backward<float>(data.problem.pattern, {}, std::span(&queries, 1), std::span(&keys, 1));
+    for (const auto& [gradient, written] : {std::pair(&got.dq, Interval{0, rows}),
+                                            std::pair(&got.dk, Interval{rows, s}),
+                                            std::pair(&got.dv, Interval{rows, s})}) {
+      for (std::int64_t t = 0; t < s; ++t)
+        EXPECT_EQ(*gradient->view().row(1, 1, t), written.contains(t) ? 0.0f : 7.0f) << t;
+    }
   }
 }
 

@@ -12,16 +12,21 @@
 namespace {
 std::atomic<std::int64_t> held{0}, peak{0};
 
-void* take(std::size_t bytes, std::size_t alignment) {
+void* take_or_null(std::size_t bytes, std::size_t alignment) {
   // The size is kept before the block, within a whole alignment.
   const std::size_t before = std::max<std::size_t>(alignment, 64);
   auto* block = static_cast<char*>(std::aligned_alloc(before, (bytes + 2 * before - 1) / before * before));
-  if (block == nullptr) throw std::bad_alloc();
+  if (block == nullptr) return nullptr;
   *reinterpret_cast<std::size_t*>(block) = bytes;
   const std::int64_t now = held += static_cast<std::int64_t>(bytes);
   for (std::int64_t before_now = peak; before_now < now && !peak.compare_exchange_weak(before_now, now);) {
   }
   return block + before;
+}
+void* take(std::size_t bytes, std::size_t alignment) {
+  void* pointer = take_or_null(bytes, alignment);
+  if (pointer == nullptr) throw std::bad_alloc();
+  return pointer;
 }
 void give(void* pointer, std::size_t alignment) {
   if (pointer == nullptr) return;
@@ -42,6 +47,19 @@ void* operator new(std::size_t bytes, std::align_val_t alignment) {
 }
 void* operator new[](std::size_t bytes, std::align_val_t alignment) {
   return take(bytes, static_cast<std::size_t>(alignment));
+}
+// The sanitizers' own forms that return null would give blocks that `give` does not know.
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return take_or_null(bytes, 64);
+}
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
+  return take_or_null(bytes, 64);
+}
+void* operator new(std::size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  return take_or_null(bytes, static_cast<std::size_t>(alignment));
+}
+void* operator new[](std::size_t bytes, std::align_val_t alignment, const std::nothrow_t&) noexcept {
+  return take_or_null(bytes, static_cast<std::size_t>(alignment));
 }
 void operator delete(void* p) noexcept {
   give(p, 64);

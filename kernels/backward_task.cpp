@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <thread>
 #include <type_traits>
 #include <utility>
 
@@ -98,42 +97,65 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
   }
 }
 
-/// The tiles [begin, end) of a pass over a query block that may see the keys: all that do lie within.
+/// The tiles of a pass over a query block that may see the keys, in two intervals: all that do lie within.
 template <class T>
-Interval tiles_that_see(const BackwardCall<T>& call, const GradientQueries<T>& block, Run keys,
-                        std::int64_t tiles) {
-  if (call.pattern.kind == PatternKind::global)
-    return {0, tiles};  // its first rows see more than their followers
+std::array<Interval, 2> tiles_that_see(const BackwardCall<T>& call, const GradientQueries<T>& block, Run keys,
+                                       std::int64_t tiles) {
+  // The rows that see everything come first: their tiles all take part; those after them rise.
+  std::int64_t leading = 0;
+  if (call.pattern.kind == PatternKind::global) {
+    if (keys.start < call.pattern.global_tokens) return {Interval{0, tiles}, Interval{}};
+    const std::int64_t rows = block.positions.rows_before(call.pattern.global_tokens) * call.fold;
+    leading = (rows + kBackwardLanes - 1) / kBackwardLanes;
+  }
   const auto seen_by = [&](std::int64_t tile) {
     const std::int64_t begin = tile * kBackwardLanes / call.fold;
     const std::int64_t end =
         std::min(((tile + 1) * kBackwardLanes - 1) / call.fold + 1, block.positions.count);
-    return call.pattern.keys_seen_by(block.positions.slice({begin, end})).first;
+    const VisibleKeys seen = call.pattern.keys_seen_by(block.positions.slice({begin, end}));
+    return seen.second.empty() ? seen.first : seen.second;
   };
   const auto first_where = [&](auto holds) {
-    std::int64_t low = 0, high = tiles;
+    std::int64_t low = leading, high = tiles;
     while (low < high) {
       const std::int64_t middle = (low + high) / 2;
       holds(seen_by(middle)) ? high = middle : low = middle + 1;
     }
     return low;
   };
-  return {first_where([&](Interval seen) { return seen.end > keys.start; }),
-          first_where([&](Interval seen) { return seen.begin > keys.last(); })};
+  return {Interval{0, leading}, {first_where([&](Interval seen) { return seen.end > keys.start; }),
+                                 first_where([&](Interval seen) { return seen.begin > keys.last(); })}};
+}
+
+/// The pieces of the task's keys that the tile sees.
+struct Pieces {
+  std::array<Piece, kMostTaskPieces> pieces;
+  std::size_t count = 0;
+  std::int64_t keys = 0;
+};
+
+Pieces cut_all(const Outlook& outlook, Interval keys, std::int64_t granule) {
+  Pieces all;
+  for (std::int64_t begin = keys.begin; begin < keys.end; begin += kBackwardKeys) {
+    Piece& piece = all.pieces[all.count];
+    piece = cut(outlook, {begin, std::min(begin + kBackwardKeys, keys.end)}, granule);
+    if (piece.keys.empty()) continue;
+    ++all.count;
+    all.keys += piece.keys.size();
+  }
+  return all;
 }
 
 template <class T>
 void take_pieces(BackwardCall<T>& call, const BackwardTask& task, const GradientQueries<T>& block,
-                 const FoldedRows& queries, const Outlook& outlook, BackwardScratch<T>& scratch) {
+                 const FoldedRows& queries, const Pieces& all, BackwardScratch<T>& scratch) {
   using A = Accumulator<T>;
   const Run positions = call.keys[task.block].positions;
   const TileBias<A> bias{call.terms.bias.values, static_cast<Index<A>>(call.terms.bias.reach),
                          static_cast<Index<A>>(positions.stride)};
   const bool relative = call.terms.relative.present();
-  for (std::int64_t begin = task.keys.begin; begin < task.keys.end; begin += kBackwardKeys) {
-    const Interval keys{begin, std::min(begin + kBackwardKeys, task.keys.end)};
-    const Piece piece = cut(outlook, keys, call.by_pairs ? 2 : 1);
-    if (piece.keys.empty()) continue;
+  for (std::size_t number = 0; number < all.count; ++number) {
+    const Piece& piece = all.pieces[number];
     if constexpr (std::is_same_v<T, BFloat16>) {
       if (call.by_pairs) {
         backward_tile_by_pairs(scratch.tile, scratch.pairs, scratch.gradients, piece, bias, scratch.scores,
@@ -175,22 +197,23 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   BackwardTile<A>& tile = scratch.tile;
   const GradientKeys<T>& keys = call.keys[task.block];
   const Outlook outlook = look(call.pattern, block.positions, queries, keys.positions, tile.lanes);
-  if (intersect(outlook.hull, task.keys).empty()) return;
+  const Pieces pieces = cut_all(outlook, task.keys, call.by_pairs ? 2 : 1);
+  if (pieces.count == 0) return;
   if (call.terms.bias.values != nullptr) find_tables(queries, call.terms.bias, tile.lanes);
   load_tile(call, block, task, queries, scratch);
-  ask_for(block, task, queries, next, intersect(outlook.hull, task.keys).size(), scratch);
-  take_pieces(call, task, block, queries, outlook, scratch);
-  Procession& procession =
-      call.by_batch_head[static_cast<std::size_t>(task.batch * keys.k.shape.heads + task.kv_head)];
+  ask_for(block, task, queries, next, pieces.keys, scratch);
+  take_pieces(call, task, block, queries, pieces, scratch);
+  Procession& procession = call.procession(task.batch, task.kv_head);
   procession.pass(task.place, number);
   procession.wait(task.place, number, poll);
   const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(tile.head_dim)));
   const std::int64_t count = queries.rows.size();
-  add_rows(tile.dq_rows, tile.stride, factor, count, tile.head_dim,
-           rows_of<A>(block.dq, task.batch, queries).data());
+  const bool add = !procession.first_at(number) || !block.first;
+  give_rows(tile.dq_rows, tile.stride, factor, count, tile.head_dim, add,
+            rows_of<A>(block.dq, task.batch, queries).data());
   if (call.terms.relative.present()) {
-    add_rows(scratch.relative.dq_rows, tile.stride, factor, count, tile.head_dim,
-             rows_of<A>(block.d_position_q, task.batch, queries).data());
+    give_rows(scratch.relative.dq_rows, tile.stride, factor, count, tile.head_dim, add,
+              rows_of<A>(block.d_position_q, task.batch, queries).data());
   }
   procession.pass(task.place, number + 1);
 }
@@ -229,33 +252,13 @@ void store_keys(const GradientKeys<T>& keys, const BackwardTask& task, const Bac
   for (std::int64_t n = 0; n < task.keys.size(); ++n) {
     A* dk = keys.dk.row(task.batch, task.kv_head, task.keys.begin + n);
     A* dv = keys.dv.row(task.batch, task.kv_head, task.keys.begin + n);
-    add_rows(scratch.gradients.dk + n * scratch.tile.stride, 0, factor, 1, scratch.tile.head_dim, &dk);
-    add_rows(scratch.gradients.dv + n * scratch.tile.stride, 0, A{1}, 1, scratch.tile.head_dim, &dv);
+    const std::int64_t at = n * scratch.tile.stride;
+    give_rows(scratch.gradients.dk + at, 0, factor, 1, scratch.tile.head_dim, !keys.first, &dk);
+    give_rows(scratch.gradients.dv + at, 0, A{1}, 1, scratch.tile.head_dim, !keys.first, &dv);
   }
 }
 
 }  // namespace
-
-Procession::Procession(std::size_t tasks) : passed_(std::make_unique<std::atomic<std::int64_t>[]>(tasks)) {}
-
-void Procession::wait(std::size_t task, std::int64_t tile, const Poll& poll) {
-  constexpr int kSpins = 200;  // before the core is given to whoever holds us up
-  std::size_t earlier = first_active_.load(std::memory_order_acquire);
-  for (int spins = 0; earlier < task;) {
-    const std::int64_t passed = passed_[earlier].load(std::memory_order_acquire);
-    if (passed > tile) {
-      ++earlier;
-      continue;
-    }
-    if (poll) poll();
-    if (++spins > kSpins) std::this_thread::yield();
-  }
-  // Let later calls begin behind those that have left.
-  std::size_t first = first_active_.load(std::memory_order_acquire);
-  while (first < task && passed_[first].load(std::memory_order_acquire) == kDone) {
-    if (first_active_.compare_exchange_weak(first, first + 1, std::memory_order_acq_rel)) ++first;
-  }
-}
 
 template <class T>
 BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
@@ -306,29 +309,22 @@ template <class T>
 void run_task(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch,
               const Poll& poll) {
   const GradientKeys<T>& keys = call.keys[task.block];
-  const std::int64_t group = call.group(), fold = call.fold;
   load_keys(call, task, scratch);
-  for (std::int64_t pass = 0; pass < group / fold; ++pass) {
+  for (std::int64_t pass = 0; pass < call.passes(); ++pass) {
     for (const std::size_t index : keys.queries) {
       const GradientQueries<T>& block = call.queries[index];
-      const std::int64_t rows = block.positions.count * fold;
-      const std::int64_t tiles = (rows + kBackwardLanes - 1) / kBackwardLanes;
-      const Interval seeing = tiles_that_see(call, block, keys.positions.slice(task.keys), tiles);
-      const auto rows_of_tile = [&](std::int64_t tile) {
-        return FoldedRows{
-            task.kv_head * group + pass,
-            fold,
-            {std::min(tile * kBackwardLanes, rows), std::min((tile + 1) * kBackwardLanes, rows)}};
-      };
-      for (std::int64_t tile = seeing.begin; tile < seeing.end; ++tile) {
-        if (poll) poll();
-        const std::int64_t number = pass * call.first_tile.back() + call.first_tile[index] + tile;
-        take_tile(call, task, block, rows_of_tile(tile), rows_of_tile(tile + 1), number, scratch, poll);
+      for (const Interval& seeing :
+           tiles_that_see(call, block, keys.positions.slice(task.keys), call.tiles(index))) {
+        for (std::int64_t tile = seeing.begin; tile < seeing.end; ++tile) {
+          if (poll) poll();
+          take_tile(call, task, block, call.rows(index, task.kv_head, pass, tile),
+                    call.rows(index, task.kv_head, pass, tile + 1), call.tile_number(pass, index, tile),
+                    scratch, poll);
+        }
       }
     }
   }
-  const std::size_t line = static_cast<std::size_t>(task.batch * keys.k.shape.heads + task.kv_head);
-  call.by_batch_head[line].leave(task.place);
+  call.procession(task.batch, task.kv_head).leave(task.place);
   store_keys(keys, task, scratch);
   add_term_gradients(call, task, scratch, poll);
 }

@@ -1,39 +1,18 @@
 // One task of the backward engine: some keys of one key/value head against all queries that see them. Tasks
-// of one head add to the same dq, one after the other: each goes through the tiles in ascending order and
-// adds to a tile once every earlier task has passed it, so that the order of sums is fixed, and no two tasks
-// ever meet. Not for use outside kernels/.
+// of one head add to the same dq, one after the other (procession.h). Not for use outside kernels/.
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <memory>
 #include <vector>
 
 #include "kernels/attention_backward.h"
+#include "kernels/procession.h"
 #include "kernels/tiles/backward_tile.h"
 
 namespace longseq::detail {
-
-/// Which tasks have passed which tile; shared by the tasks of one batch entry and key/value head.
-class Procession {
- public:
-  explicit Procession(std::size_t tasks);
-  /// Task `task` is done with all tiles before `tile`.
-  void pass(std::size_t task, std::int64_t tile) { passed_[task].store(tile, std::memory_order_release); }
-  void leave(std::size_t task) { pass(task, kDone); }
-  /// Returns when every task before `task` has passed `tile`; calls `poll` (may be empty) meanwhile.
-  void wait(std::size_t task, std::int64_t tile, const Poll& poll);
-  /// Returns when every task before `task` has left.
-  void wait(std::size_t task, const Poll& poll) { wait(task, kDone - 1, poll); }
-
- private:
-  static constexpr std::int64_t kDone = std::int64_t{1} << 62;
-  std::unique_ptr<std::atomic<std::int64_t>[]> passed_;
-  std::atomic<std::size_t> first_active_{0};  // all before it have left: where to begin to look
-};
 
 struct BackwardTask {
   std::size_t block;  // of keys
@@ -60,14 +39,31 @@ struct BackwardCall {
   std::deque<Procession> by_head;        // [kv_head]
 
   std::int64_t group() const { return queries.front().q.shape.heads / keys.front().k.shape.heads; }
+  std::int64_t passes() const { return group() / fold; }  // over the queries, for all heads of a key head
+  std::int64_t tiles(std::size_t block) const { return first_tile[block + 1] - first_tile[block]; }
+  /// The number of a tile of a query block in its procession.
+  std::int64_t tile_number(std::int64_t pass, std::size_t block, std::int64_t tile) const {
+    return pass * first_tile.back() + first_tile[block] + tile;
+  }
+  Procession& procession(std::int64_t batch, std::int64_t kv_head) {
+    return by_batch_head[static_cast<std::size_t>(batch * keys.front().k.shape.heads + kv_head)];
+  }
+  /// The rows of a query block in its tile of a pass.
+  FoldedRows rows(std::size_t block, std::int64_t kv_head, std::int64_t pass, std::int64_t tile) const {
+    const std::int64_t rows = queries[block].positions.count * fold;
+    return {kv_head * group() + pass,
+            fold,
+            {std::min(tile * kBackwardLanes, rows), std::min((tile + 1) * kBackwardLanes, rows)}};
+  }
 };
 
 /// Keys of a task, at most: as many as fit, with their gradients, into 740 KB of the second-level cache,
 /// since each task loads all queries; no more than 6 pieces, so that there are tasks enough.
+constexpr std::int64_t kMostTaskPieces = 6;
 constexpr std::int64_t most_task_keys(std::int64_t head_dim) {
   constexpr std::int64_t kElements = 740'000 / 4 / 4;  // of f32; of f64 they fill twice that
-  return kBackwardKeys *
-         std::clamp<std::int64_t>(kElements / (kBackwardKeys * packed_stride(head_dim)), 1, 6);
+  return kBackwardKeys * std::clamp<std::int64_t>(kElements / (kBackwardKeys * packed_stride(head_dim)), 1,
+                                                  kMostTaskPieces);
 }
 
 /// What one thread works in.

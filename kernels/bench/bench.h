@@ -31,6 +31,7 @@ struct Peak {
 template <class T, class Work>
 Peak measure_between_peaks(benchmark::State& state, int threads, const Work& work) {
   constexpr double kPeakSeconds = 0.05;
+  work();  // untimed: the system gives outputs their pages when they are first written
   const double before = measure_fma_rate<T>(threads, kPeakSeconds);
   double seconds = 0;
   for (auto _ : state) {

@@ -159,29 +159,31 @@ void pair_two(const BFloat16* first_row, const BFloat16* second_row, std::int64_
 }
 
 template <class A>
-HWY_INLINE void add(const A* HWY_RESTRICT rows, std::int64_t stride, A factor, std::int64_t count,
-                    std::int64_t head_dim, A* const* out) {
+HWY_INLINE void give(const A* HWY_RESTRICT rows, std::int64_t stride, A factor, std::int64_t count,
+                     std::int64_t head_dim, bool add, A* const* out) {
   const hn::ScalableTag<A> d;
   const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto factors = hn::Set(d, factor);
   for (std::int64_t t = 0; t < std::min(kAhead, count); ++t) fetch(out[t], head_dim);
   for (std::int64_t t = 0; t < count; ++t, rows += stride) {
     if (t + kAhead < count) fetch(out[t + kAhead], head_dim);
+    A* HWY_RESTRICT own = out[t];
     std::int64_t dim = 0;
     for (; dim + step <= head_dim; dim += step) {
-      const auto sum = hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, rows + dim), hn::LoadU(d, out[t] + dim));
-      hn::StoreU(sum, d, out[t] + dim);
+      const auto old = add ? hn::LoadU(d, own + dim) : hn::Zero(d);
+      hn::StoreU(hn::MulAdd(factors, hn::LoadU(d, rows + dim), old), d, own + dim);
     }
-    for (; dim < head_dim; ++dim) out[t][dim] += factor * rows[dim];
+    for (; dim < head_dim; ++dim) own[dim] = factor * rows[dim] + (add ? own[dim] : A{0});
   }
 }
 
-void add_f32(const float* rows, std::int64_t stride, float factor, std::int64_t count, std::int64_t head_dim,
-             float* const* out) {
-  add(rows, stride, factor, count, head_dim, out);
+void give_f32(const float* rows, std::int64_t stride, float factor, std::int64_t count, std::int64_t head_dim,
+              bool add, float* const* out) {
+  give(rows, stride, factor, count, head_dim, add, out);
 }
-void add_f64(const double* rows, std::int64_t stride, double factor, std::int64_t count,
-             std::int64_t head_dim, double* const* out) {
-  add(rows, stride, factor, count, head_dim, out);
+void give_f64(const double* rows, std::int64_t stride, double factor, std::int64_t count,
+              std::int64_t head_dim, bool add, double* const* out) {
+  give(rows, stride, factor, count, head_dim, add, out);
 }
 
 void to_lanes_pairs(const Pair* const* rows, std::int64_t count, std::int64_t head_dim, Pair* lanes,
@@ -217,16 +219,16 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace longseq {
 
-HWY_EXPORT(add_f32);
-HWY_EXPORT(add_f64);
+HWY_EXPORT(give_f32);
+HWY_EXPORT(give_f64);
 namespace detail {
-void add_rows(const float* rows, std::int64_t stride, float factor, std::int64_t count, std::int64_t head_dim,
-              float* const* out) {
-  HWY_DYNAMIC_DISPATCH(add_f32)(rows, stride, factor, count, head_dim, out);
+void give_rows(const float* rows, std::int64_t stride, float factor, std::int64_t count,
+               std::int64_t head_dim, bool add, float* const* out) {
+  HWY_DYNAMIC_DISPATCH(give_f32)(rows, stride, factor, count, head_dim, add, out);
 }
-void add_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count,
-              std::int64_t head_dim, double* const* out) {
-  HWY_DYNAMIC_DISPATCH(add_f64)(rows, stride, factor, count, head_dim, out);
+void give_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count,
+               std::int64_t head_dim, bool add, double* const* out) {
+  HWY_DYNAMIC_DISPATCH(give_f64)(rows, stride, factor, count, head_dim, add, out);
 }
 }  // namespace detail
 

@@ -34,10 +34,10 @@ template <class T>
 void pack_rows(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
                Accumulator<T>* packed, std::int64_t width);
 
-/// out[t][d] += factor · rows[t·stride + d] for t < count, d < head_dim.
-void add_rows(const float* rows, std::int64_t stride, float factor, std::int64_t count, std::int64_t head_dim,
-              float* const* out);
-void add_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count,
-              std::int64_t head_dim, double* const* out);
+/// out[t][d] = factor · rows[t·stride + d], plus out[t][d] if `add`, for t < count, d < head_dim.
+void give_rows(const float* rows, std::int64_t stride, float factor, std::int64_t count,
+               std::int64_t head_dim, bool add, float* const* out);
+void give_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count,
+               std::int64_t head_dim, bool add, double* const* out);
 
 }  // namespace longseq::detail
