@@ -1,7 +1,6 @@
 #include "kernels/tiles/row_copy.h"
 
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
@@ -15,7 +14,6 @@ namespace longseq::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using detail::Pair;
 
-constexpr std::int64_t kRows = 4;  // transposed at once
 constexpr std::int64_t kAhead =
     16;  // rows that are asked for before they are needed: they come from far away
 
@@ -63,26 +61,97 @@ HWY_INLINE void store(D /*d*/, hn::Vec<D> value, BFloat16* at) {  // rounds as B
 template <class A>
 using LaneOf = std::conditional_t<std::is_same_v<A, Pair>, std::uint32_t, A>;
 
+// Rows become lanes in squares of 16 bytes a side, as many at once as a vector has blocks of 16 bytes. Block b
+// of a vector is the square's width of rows[b · width], from dimension `dim` on.
+#if HWY_TARGET == HWY_SCALAR
+template <class A>
+constexpr std::int64_t square() {
+  return 1;
+}
+template <class D>
+constexpr std::int64_t blocks() {
+  return 1;
+}
+template <class D, class T>
+HWY_INLINE hn::Vec<D> load_blocks(D d, const T* const* rows, std::int64_t dim) {
+  return load(d, rows[0] + dim);
+}
+template <class D, class T>
+HWY_INLINE void store_blocks(D d, hn::Vec<D> value, T* const* rows, std::int64_t dim) {
+  store(d, value, rows[0] + dim);
+}
+template <class D>
+HWY_INLINE void transpose(D /*d*/, hn::Vec<D> (&/*v*/)[1]) {}
+#else
+template <class A>
+constexpr std::int64_t square() {
+  return 16 / static_cast<std::int64_t>(sizeof(A));
+}
+template <class D>
+constexpr std::int64_t blocks() {
+  return static_cast<std::int64_t>(hn::MaxLanes(D())) / square<hn::TFromD<D>>();
+}
+template <class D, class T>
+HWY_INLINE hn::Vec<D> load_blocks(D d, const T* const* rows, std::int64_t dim) {
+  if constexpr (blocks<D>() == 1) {
+    return load(d, rows[0] + dim);
+  } else {
+    const hn::Half<D> half;
+    constexpr std::int64_t kUpper = blocks<hn::Half<D>>() * square<hn::TFromD<D>>();
+    return hn::Combine(d, load_blocks(half, rows + kUpper, dim), load_blocks(half, rows, dim));
+  }
+}
+template <class D, class T>
+HWY_INLINE void store_blocks(D d, hn::Vec<D> value, T* const* rows, std::int64_t dim) {
+  if constexpr (blocks<D>() == 1) {
+    store(d, value, rows[0] + dim);
+  } else {
+    const hn::Half<D> half;
+    constexpr std::int64_t kUpper = blocks<hn::Half<D>>() * square<hn::TFromD<D>>();
+    store_blocks(half, hn::LowerHalf(half, value), rows, dim);
+    store_blocks(half, hn::UpperHalf(half, value), rows + kUpper, dim);
+  }
+}
+/// Transposes the squares that the blocks of the vectors form, each on its own.
+template <class D>
+HWY_INLINE void transpose(D d, hn::Vec<D> (&v)[square<hn::TFromD<D>>()]) {
+  const auto low = hn::InterleaveLower(d, v[0], v[1]), high = hn::InterleaveUpper(d, v[0], v[1]);
+  if constexpr (square<hn::TFromD<D>>() == 2) {
+    v[0] = low;
+    v[1] = high;
+  } else {
+    const hn::Repartition<double, D> wide;
+    const auto low2 = hn::BitCast(wide, hn::InterleaveLower(d, v[2], v[3]));
+    const auto high2 = hn::BitCast(wide, hn::InterleaveUpper(d, v[2], v[3]));
+    v[0] = hn::BitCast(d, hn::InterleaveLower(wide, hn::BitCast(wide, low), low2));
+    v[1] = hn::BitCast(d, hn::InterleaveUpper(wide, hn::BitCast(wide, low), low2));
+    v[2] = hn::BitCast(d, hn::InterleaveLower(wide, hn::BitCast(wide, high), high2));
+    v[3] = hn::BitCast(d, hn::InterleaveUpper(wide, hn::BitCast(wide, high), high2));
+  }
+}
+#endif
+
 template <class T>
 HWY_INLINE void to_lanes(const T* const* rows, std::int64_t count, std::int64_t head_dim,
                          Accumulator<T>* HWY_RESTRICT lanes, std::int64_t width) {
   using A = Accumulator<T>;
   const hn::ScalableTag<LaneOf<A>> d;
-  const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
-  HWY_ALIGN LaneOf<A> mixed[kRows * hn::MaxLanes(d)];  // [step][kRows]
+  constexpr std::int64_t kSquare = square<A>();
+  constexpr std::int64_t kAtOnce = blocks<decltype(d)>() * kSquare;
   std::int64_t t = 0;
   for (; t < std::min(kAhead, count); ++t) fetch(rows[t], head_dim);
-  for (t = 0; t + kRows <= count; t += kRows) {
-    for (std::int64_t r = t + kAhead; r < std::min(t + kAhead + kRows, count); ++r) fetch(rows[r], head_dim);
+  for (t = 0; t + kAtOnce <= count; t += kAtOnce) {
+    for (std::int64_t r = t + kAhead; r < std::min(t + kAhead + kAtOnce, count); ++r) fetch(rows[r], head_dim);
     std::int64_t dim = 0;
-    for (; dim + step <= head_dim; dim += step) {
-      hn::StoreInterleaved4(load(d, rows[t] + dim), load(d, rows[t + 1] + dim), load(d, rows[t + 2] + dim),
-                            load(d, rows[t + 3] + dim), d, mixed);
-      for (std::int64_t i = 0; i < step; ++i)
-        std::memcpy(lanes + (dim + i) * width + t, mixed + i * kRows, kRows * sizeof(A));
+    for (; dim + kSquare <= head_dim; dim += kSquare) {
+      hn::Vec<decltype(d)> v[kSquare];
+      for (std::int64_t i = 0; i < kSquare; ++i) v[i] = load_blocks(d, rows + t + i, dim);
+      transpose(d, v);
+      for (std::int64_t i = 0; i < kSquare; ++i)
+        hn::StoreU(v[i], d, reinterpret_cast<LaneOf<A>*>(lanes + (dim + i) * width + t));
     }
     for (; dim < head_dim; ++dim) {
-      for (std::int64_t r = 0; r < kRows; ++r) lanes[dim * width + t + r] = static_cast<A>(rows[t + r][dim]);
+      for (std::int64_t r = 0; r < kAtOnce; ++r) lanes[dim * width + t + r] = static_cast<A>(rows[t + r][dim]);
     }
   }
   for (; t < count; ++t) {
@@ -99,23 +168,19 @@ HWY_INLINE void to_rows(const Accumulator<T>* HWY_RESTRICT lanes, std::int64_t w
                         std::int64_t head_dim, T* const* rows) {
   using A = Accumulator<T>;
   const hn::ScalableTag<A> d;
-  const std::int64_t step = static_cast<std::int64_t>(hn::Lanes(d));
-  HWY_ALIGN A mixed[kRows * hn::MaxLanes(d)];  // [step][kRows]
+  constexpr std::int64_t kSquare = square<A>();
+  constexpr std::int64_t kAtOnce = blocks<decltype(d)>() * kSquare;
   std::int64_t t = 0;
-  for (; t + kRows <= count; t += kRows) {
+  for (; t + kAtOnce <= count; t += kAtOnce) {
     std::int64_t dim = 0;
-    for (; dim + step <= head_dim; dim += step) {
-      for (std::int64_t i = 0; i < step; ++i)
-        std::memcpy(mixed + i * kRows, lanes + (dim + i) * width + t, kRows * sizeof(A));
-      hn::Vec<decltype(d)> first, second, third, fourth;
-      hn::LoadInterleaved4(d, mixed, first, second, third, fourth);
-      store(d, first, rows[t] + dim);
-      store(d, second, rows[t + 1] + dim);
-      store(d, third, rows[t + 2] + dim);
-      store(d, fourth, rows[t + 3] + dim);
+    for (; dim + kSquare <= head_dim; dim += kSquare) {
+      hn::Vec<decltype(d)> v[kSquare];
+      for (std::int64_t i = 0; i < kSquare; ++i) v[i] = hn::LoadU(d, lanes + (dim + i) * width + t);
+      transpose(d, v);
+      for (std::int64_t i = 0; i < kSquare; ++i) store_blocks(d, v[i], rows + t + i, dim);
     }
     for (; dim < head_dim; ++dim) {
-      for (std::int64_t r = 0; r < kRows; ++r) rows[t + r][dim] = static_cast<T>(lanes[dim * width + t + r]);
+      for (std::int64_t r = 0; r < kAtOnce; ++r) rows[t + r][dim] = static_cast<T>(lanes[dim * width + t + r]);
     }
   }
   for (; t < count; ++t) {
