@@ -83,15 +83,8 @@ void check(std::span<const GradientQueries<T>> queries, std::span<const Gradient
   }
 }
 
-template <class A>
-void set_to_zero(TensorView<A> tensor) {
-  parallel_rows(tensor.shape, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
-    std::fill_n(tensor.row(b, h, t), tensor.shape.head_dim, A{0});
-  });
-}
-
 template <class T>
-void set_to_zero(const GradientQueries<T>& block) {
+void set_gradients_to_zero(const GradientQueries<T>& block) {
   set_to_zero(block.dq);
   if (block.d_position_q.data != nullptr) set_to_zero(block.d_position_q);
 }
@@ -138,7 +131,7 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
                      const TermGradients<Accumulator<T>>& gradients, const Poll& poll) {
   if (queries.empty() || keys.empty()) {
     for (const GradientQueries<T>& block : queries) {
-      if (block.first) set_to_zero(block);
+      if (block.first) set_gradients_to_zero(block);
     }
     for (const GradientKeys<T>& block : keys) {
       if (!block.first) continue;

@@ -23,4 +23,11 @@ void parallel_rows(const Shape& shape, const Work& work) {
   });
 }
 
+template <class T>
+void set_to_zero(TensorView<T> tensor) {
+  parallel_rows(tensor.shape, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
+    std::fill_n(tensor.row(b, h, t), tensor.shape.head_dim, T{});
+  });
+}
+
 }  // namespace longseq

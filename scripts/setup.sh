@@ -5,13 +5,14 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-Usage: scripts/setup.sh [--no-packages] [--no-python] [--peers] [--help]
+Usage: scripts/setup.sh [--no-packages] [--no-python] [--peers] [--slurm] [--help]
 
   --no-packages  leave the system alone; what is missing is for CMake to say
   --no-python    make no Python environment
   --peers        also install scripts/requirements-peers.txt (PyTorch, for scripts/peers.py) into the environment:
                  about 5 GB, since PyPI's wheel for Linux requires the CUDA libraries; a PyTorch that is there
                  already, such as one of https://download.pytorch.org/whl/cpu, is kept
+  --slurm        also install Slurm's daemons, for scripts/cluster/try_slurm.sh
 
 On Debian and Ubuntu, as root or with passwordless sudo, what is missing is installed with apt-get. Elsewhere
 the script names what is missing and ends with status 1. PYTHON=... chooses the interpreter for .venv.
@@ -19,12 +20,13 @@ END
 }
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-packages=yes python_environment=yes peers=no
+packages=yes python_environment=yes peers=no slurm=no
 for argument in "$@"; do
   case $argument in
     --no-packages) packages=no ;;
     --no-python) python_environment=no ;;
     --peers) peers=yes ;;
+    --slurm) slurm=yes ;;
     --help) usage; exit 0 ;;
     *) echo "setup.sh: unknown option '$argument'; see scripts/setup.sh --help" >&2; exit 2 ;;
   esac
@@ -55,8 +57,15 @@ hwloc|module hwloc|libhwloc-dev|hwloc
 fmt|library fmt fmt/format.h|libfmt-dev|fmt
 GoogleTest|library gtest gtest/gtest.h|libgtest-dev|googletest
 zlib|library zlib zlib.h|zlib1g-dev|zlib
+iproute2|comfort ip|iproute2|iproute2
 English text|data bible-kjv|bible-kjv|
 genome|data bowtie-examples|bowtie-examples|
+'
+[[ $slurm == no ]] || needs+='
+MUNGE|command munged|munge|munge
+Slurm controller|command slurmctld|slurmctld|slurm
+Slurm node daemon|command slurmd|slurmd|slurm
+Slurm commands|command sbatch|slurm-client|slurm
 '
 
 has_command() { command -v "$1" >/dev/null 2>&1; }

@@ -5,6 +5,8 @@ set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
+# shellcheck source=scripts/checks.sh
+source scripts/checks.sh
 # shellcheck source=scripts/launch.sh
 source scripts/launch.sh
 
@@ -24,32 +26,6 @@ for argument in "$@"; do
     *) echo "test.sh: unknown option '$argument'; see scripts/test.sh --help" >&2; exit 2 ;;
   esac
 done
-
-passed=0 failed=0
-count() { passed=$((passed + $1)); failed=$((failed + $2)); }
-finish() {
-  echo "$passed passed, $failed failed"
-  exit $((failed > 0))
-}
-stage() { echo "== $* ($SECONDS s)"; }
-
-# check NAME COMMAND...: one test, whose output is shown where it fails.
-check() {
-  local name=$1 log status=0
-  shift
-  log=$(mktemp)
-  "$@" >"$log" 2>&1 </dev/null || status=$?
-  if ((status == 0)); then
-    echo "passed: $name"
-    count 1 0
-  else
-    echo "FAILED: $name (status $status)"
-    sed 's/^/    /' "$log" | tail -n 60
-    count 0 1
-  fi
-  rm -f "$log"
-  return "$status"
-}
 
 # cpp_tests PRESET CMAKE_OPTION...: configures, builds, runs ctest and counts its tests.
 cpp_tests() {

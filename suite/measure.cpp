@@ -4,19 +4,21 @@
 #include <chrono>
 #include <limits>
 
+#include "suite/watchdog.h"
+
 namespace longseq {
 namespace {
 
 Repetition repeat(MPI_Comm comm, double offset, bool warmup, const std::function<PhaseTimes()>& pass) {
   Repetition repetition;
   repetition.warmup = warmup;
-  MPI_Barrier(comm);
+  barrier_watched(comm);
   const double start = steady_seconds();
   repetition.phases = pass();
   const double end = steady_seconds();
   const double local[2] = {end - start, -(start + offset)};
   double most[2];
-  MPI_Allreduce(local, most, 2, MPI_DOUBLE, MPI_MAX, comm);
+  maximum_watched(comm, local, most);
   repetition.slowest = most[0];
   repetition.start = start + offset + most[1];
   repetition.end = repetition.start + (end - start);

@@ -17,6 +17,13 @@ int as_count(std::int64_t value) {
   return static_cast<int>(value);
 }
 
+/// The type, its successors `bytes` apart.
+Datatype every(MPI_Datatype type, MPI_Aint bytes) {
+  MPI_Datatype spaced = MPI_DATATYPE_NULL;
+  MPI_Type_create_resized(type, 0, bytes, &spaced);
+  return Datatype(spaced);
+}
+
 }  // namespace
 
 Datatype contiguous(std::int64_t count, MPI_Datatype element) {
@@ -26,9 +33,8 @@ Datatype contiguous(std::int64_t count, MPI_Datatype element) {
   return Datatype(type);
 }
 
-Datatype rows_of_planes(const Rows& rows, std::int64_t planes, std::int64_t total_rows,
-                        std::int64_t row_bytes) {
-  const Datatype row = contiguous(row_bytes, MPI_BYTE);
+Datatype rows_of_planes(const Rows& rows, const PlaneSelection& selection) {
+  const Datatype row = contiguous(selection.row_bytes, MPI_BYTE);
   std::vector<int> lengths, offsets;
   for (const Interval& interval : rows) {
     lengths.push_back(as_count(interval.size()));
@@ -37,10 +43,15 @@ Datatype rows_of_planes(const Rows& rows, std::int64_t planes, std::int64_t tota
   MPI_Datatype plane = MPI_DATATYPE_NULL;
   MPI_Type_indexed(static_cast<int>(lengths.size()), lengths.data(), offsets.data(), row.get(), &plane);
   const Datatype plane_owner(plane);
-  MPI_Datatype spaced = MPI_DATATYPE_NULL;
-  MPI_Type_create_resized(plane, 0, static_cast<MPI_Aint>(total_rows * row_bytes), &spaced);
-  const Datatype spaced_owner(spaced);
-  return contiguous(planes, spaced);
+  const MPI_Aint plane_bytes = static_cast<MPI_Aint>(selection.rows * selection.row_bytes);
+  const Datatype spaced = every(plane, plane_bytes);
+  if (selection.chosen.size() == selection.planes)
+    return contiguous(selection.entries * selection.planes, spaced.get());
+  const MPI_Aint first = static_cast<MPI_Aint>(selection.chosen.begin) * plane_bytes;
+  MPI_Datatype entry = MPI_DATATYPE_NULL;
+  MPI_Type_create_hindexed_block(1, as_count(selection.chosen.size()), &first, spaced.get(), &entry);
+  const Datatype entry_owner(entry);
+  return contiguous(selection.entries, every(entry, static_cast<MPI_Aint>(selection.planes) * plane_bytes).get());
 }
 
 std::int64_t payload_bytes(MPI_Datatype type) {

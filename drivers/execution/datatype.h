@@ -47,10 +47,18 @@ class Request {
 /// `count` elements that lie one after the other.
 Datatype contiguous(std::int64_t count, MPI_Datatype element);
 
-/// The rows `rows` of each of `planes` planes of total_rows rows of row_bytes bytes. Counts are rows, not
-/// elements, so that 2^31 − 1 is no limit for a message.
-Datatype rows_of_planes(const Rows& rows, std::int64_t planes, std::int64_t total_rows,
-                        std::int64_t row_bytes);
+/// Some planes of a dense array (entries, planes, rows, row_bytes bytes).
+struct PlaneSelection {
+  std::int64_t entries;
+  std::int64_t planes;
+  Interval chosen;  // planes, of each entry
+  std::int64_t rows;
+  std::int64_t row_bytes;
+};
+
+/// The rows `rows` of each chosen plane. Counts are rows, not elements, so that 2^31 − 1 is no limit for a
+/// message.
+Datatype rows_of_planes(const Rows& rows, const PlaneSelection& selection);
 
 /// Bytes of payload that one item of the type carries.
 std::int64_t payload_bytes(MPI_Datatype type);

@@ -1,11 +1,11 @@
 #include "drivers/execution/executor.h"
 
-#include <fmt/format.h>
-
+#include <algorithm>
 #include <chrono>
-#include <cstdio>
 
+#include "drivers/execution/row_operations.h"
 #include "kernels/merge.h"
+#include "kernels/parallel_rows.h"
 
 namespace longseq {
 namespace {
@@ -25,148 +25,161 @@ class Stopwatch {
   Clock::time_point start_;
 };
 
+bool is_gradient(const RankPlan& plan, int buffer) {
+  const Payload payload = buffer_of(plan, buffer).payload;
+  return payload == Payload::query_gradients || payload == Payload::key_gradients;
+}
+
 }  // namespace
 
 template <class T>
-Executor<T>::~Executor() {
-  if (in_flight_.empty()) return;
-  fmt::print(stderr, "longseq: rank {} failed with messages in flight; ending the job\n", plan_.rank);
-  MPI_Abort(comm_, 1);
-}
-
-template <class T>
-void Executor<T>::start(std::size_t step) {
-  current_ = &messages_[step];
-  gathering_ = plan_.steps[step].allgather_keys;
-  in_flight_.clear();
-  for (const Request& request : current_->requests) in_flight_.push_back(request.get());
-  // One by one: several messages of a step may go to one peer with one tag, and MPI_Startall promises no
-  // order.
-  for (MPI_Request& request : in_flight_) MPI_Start(&request);
-  for (const auto& [peer, bytes] : current_->sent) {
-    traffic_.bytes_to[static_cast<std::size_t>(peer)] += bytes;
-    traffic_.messages_to[static_cast<std::size_t>(peer)] += 1;
+Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, const DistanceBias<A>& bias,
+                      const ShardTensors<T>& tensors)
+    : problem_(problem),
+      plan_(std::move(plan)),
+      bias_(bias),
+      tensors_(tensors),
+      memory_(problem_, plan_, tensors),
+      messages_(comm, problem_, plan_, memory_),
+      answers_(problem_, plan_, memory_),
+      begun_(plan_.buffers.size(), false) {
+  for (const Step& step : plan_.steps) {
+    for (const Transfer& receive : step.receives) begun_[static_cast<std::size_t>(receive.buffer)] = true;
   }
-  if (gathering_) {
-    const std::int64_t rows = tokens_in(plan_.buffers[kOwnKeys].positions);
-    MPI_Request request = MPI_REQUEST_NULL;
-    MPI_Iallgatherv(memory_of(kOwnKeys), static_cast<int>(rows), row_.get(), arena_.data(),
-                    gather_counts_.data(), gather_offsets_.data(), row_.get(), comm_, &request);
-    in_flight_.push_back(request);
-    for (int peer = 0; peer < problem_.layout.ranks && rows > 0; ++peer) {
-      if (peer == plan_.rank) continue;
-      traffic_.bytes_to[static_cast<std::size_t>(peer)] += rows * payload_bytes(row_.get());
-      traffic_.messages_to[static_cast<std::size_t>(peer)] += 1;
-    }
+  for (const Step& step : plan_.steps) prepare(step);
+}
+
+template <class T>
+void Executor<T>::prepare(const Step& step) {
+  Work work;
+  if (backward()) {
+    work.backward = backward_waves<T>(problem_, plan_, memory_, step.tiles);
+  } else {
+    work.forward = forward_waves<T>(problem_, plan_, memory_, step.tiles,
+                                    [this](const Tile& tile) { return answers_.state_of(tile); });
   }
-  statuses_.resize(in_flight_.size());
-}
-
-template <class T>
-void Executor<T>::poll() {
-  if (in_flight_.empty()) return;
-  Stopwatch watch(polling_);
-  int done = 0;
-  MPI_Testall(static_cast<int>(in_flight_.size()), in_flight_.data(), &done, statuses_.data());
-  if (done != 0) note_received();
-}
-
-template <class T>
-void Executor<T>::wait() {
-  if (in_flight_.empty()) return;
-  MPI_Waitall(static_cast<int>(in_flight_.size()), in_flight_.data(), statuses_.data());
-  note_received();
-}
-
-template <class T>
-void Executor<T>::note_received() {
-  for (const int receive : current_->receives) {
-    MPI_Count bytes = 0;
-    MPI_Get_elements_x(&statuses_[static_cast<std::size_t>(receive)], MPI_BYTE, &bytes);
-    traffic_.bytes_received += bytes;
-  }
-  if (gathering_) {
-    for (std::size_t rank = 0; rank < gather_counts_.size(); ++rank) {
-      if (static_cast<int>(rank) != plan_.rank)
-        traffic_.bytes_received += gather_counts_[rank] * payload_bytes(row_.get());
-    }
-  }
-  in_flight_.clear();
-}
-
-template <class T>
-void Executor<T>::finish_answers_of(const Step& step) {
-  const auto finish = [&](int buffer) {
-    Answer* answer = answers_[static_cast<std::size_t>(buffer)].get();
-    if (answer == nullptr || answer->finished) return;
-    const AttentionState<T> state{partial_outputs(buffer), answer->maximum.view(), answer->sum.view()};
-    finish_attention<T>(state, state.o, partial_lse(buffer));
-    answer->finished = true;
+  const auto touch = [&](int buffer) {
+    const auto index = static_cast<std::size_t>(buffer);
+    if (buffer < kOwnBuffers || begun_[index] || !is_gradient(plan_, buffer)) return;
+    work.fresh.push_back(buffer);
+    begun_[index] = true;
   };
-  for (const Transfer& send : step.sends) finish(send.buffer);
-  for (const Merge& merge : step.merges) finish(merge.into);
+  for (const Tile& tile : step.tiles) {
+    touch(tile.into);
+    touch(tile.key_gradients);
+  }
+  for (const Merge& merge : step.merges) touch(merge.into);
+  for (const Transfer& send : step.sends) touch(send.buffer);
+  work_.push_back(std::move(work));
 }
 
 template <class T>
 void Executor<T>::begin() {
-  begin_attention(AttentionState<T>{tensors_.o, maximum_.view(), sum_.view()});
-  for (std::size_t buffer = 0; buffer < answers_.size(); ++buffer) {
-    Answer* answer = answers_[buffer].get();
-    if (answer == nullptr) continue;
-    answer->finished = false;
-    begin_attention(AttentionState<T>{partial_outputs(static_cast<int>(buffer)), answer->maximum.view(),
-                                      answer->sum.view()});
+  if (!backward()) {
+    answers_.begin();
+    return;
+  }
+  const Interval heads{0, problem_.heads};
+  const TensorView<A> lse = memory_.column(kOwnStatistics, heads, 0);
+  copy_rows<A>(tensors_.lse, lse);
+  attention_delta<T>(tensors_.o, tensors_.d_o, memory_.column(kOwnStatistics, heads, 1));
+  set_to_zero(tensors_.dq);
+  set_to_zero(tensors_.d_keys);
+}
+
+template <class T>
+void Executor<T>::poll() {
+  if (!messages_.in_flight()) return;
+  Stopwatch watch(polling_);
+  messages_.poll();
+}
+
+template <class T>
+void Executor<T>::compute(const Work& work) {
+  const auto bias_of = [&](Interval heads) {
+    DistanceBias<A> own = bias_;
+    if (own.values != nullptr) own.values += heads.begin * own.row_size();
+    return PositionTerms<A>{own, {}};
+  };
+  const Poll poll_messages = [this] { poll(); };
+  for (const ForwardWave<T>& wave : work.forward)
+    attend<T>(problem_.pattern, bias_of(wave.heads), wave.blocks, poll_messages);
+  for (const BackwardWave<T>& wave : work.backward)
+    attend_backward<T>(problem_.pattern, bias_of(wave.heads), wave.queries, wave.keys, {}, poll_messages);
+}
+
+template <class T>
+void Executor<T>::merge(const Merge& merge) {
+  const Buffer& from = buffer_of(plan_, merge.from);
+  if (from.payload == Payload::partials) {
+    const auto outputs = [&](int buffer) {
+      TensorView<A> view = memory_.template view<A>(buffer);
+      view.shape.head_dim = problem_.head_dim;
+      return view;
+    };
+    const auto lse = [&](int buffer) { return memory_.column(buffer, from.heads, problem_.head_dim); };
+    merge_attention<A>(outputs(merge.into), lse(merge.into), outputs(merge.from), lse(merge.from));
+    return;
+  }
+  const TensorView<A> into = memory_.template view<A>(merge.into, from.heads);
+  const TensorView<A> part = memory_.template view<A>(merge.from);
+  std::int64_t first = 0;
+  for (const Interval& rows : merge.rows) {
+    add_to(into.tokens(rows), part.tokens({first, first + rows.size()}));
+    first += rows.size();
   }
 }
 
 template <class T>
 void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
   const Step& step = plan_.steps[number];
+  const Work& work = work_[number];
   {
     Stopwatch watch(times.merging);
-    finish_answers_of(step);
+    for (const Transfer& send : step.sends) answers_.finish(send.buffer);
+    for (const Merge& merge : step.merges) answers_.finish(merge.into);
+    for (const int buffer : work.fresh) set_to_zero(memory_.template view<A>(buffer));
   }
   {
     Stopwatch watch(times.communication);
-    start(number);
+    messages_.start(number);
   }
   if (!overlap) {
     Stopwatch watch(times.waiting);
-    wait();
+    messages_.wait();
   }
   {
     Stopwatch watch(times.compute);
-    for (const Wave& wave : waves_[number])
-      attend<T>(problem_.pattern, {bias_}, wave.blocks, [this] { poll(); });
+    compute(work);
   }
   if (overlap) {
     Stopwatch watch(times.waiting);
-    wait();
+    messages_.wait();
   }
   Stopwatch watch(times.merging);
-  for (const Merge& merge : step.merges) {
-    merge_attention<T>(partial_outputs(merge.into), partial_lse(merge.into), partial_outputs(merge.from),
-                       partial_lse(merge.from));
-  }
+  for (const Merge& own : step.merges) merge(own);
 }
 
 template <class T>
 void Executor<T>::finish() {
-  finish_attention<T>(AttentionState<T>{tensors_.o, maximum_.view(), sum_.view()}, tensors_.o, tensors_.lse);
+  answers_.finish(kOwnOutputs);
   for (const Delivery& delivery : plan_.deliveries) {
+    const Interval heads = buffer_of(plan_, delivery.from).heads;
+    TensorView<A> outputs = memory_.template view<A>(delivery.from);
+    outputs.shape.head_dim = problem_.head_dim;
+    const TensorView<A> lse = memory_.column(delivery.from, heads, problem_.head_dim);
     std::int64_t first = 0;
     for (const Interval& rows : delivery.rows) {
       const Interval part{first, first + rows.size()};
-      merge_attention<T>(tensors_.o.tokens(rows), tensors_.lse.tokens(rows),
-                         partial_outputs(delivery.from).tokens(part),
-                         partial_lse(delivery.from).tokens(part));
+      copy_rows<T>(outputs.tokens(part), tensors_.o.tokens(rows));
+      copy_rows<A>(lse.tokens(part), tensors_.lse.tokens(rows));
       first += rows.size();
     }
   }
 }
 
 template <class T>
-PassTimes Executor<T>::forward(bool overlap) {
+PassTimes Executor<T>::run(bool overlap) {
   PassTimes times;
   polling_ = 0;
   {
@@ -183,5 +196,6 @@ PassTimes Executor<T>::forward(bool overlap) {
 
 template class Executor<float>;
 template class Executor<double>;
+template class Executor<BFloat16>;
 
 }  // namespace longseq

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 #include <stdexcept>
+#include <tuple>
 
 namespace longseq {
 
@@ -21,23 +23,37 @@ namespace {
 std::int64_t pairs(const Problem& problem, const RankPlan& plan) {
   const Pattern& pattern = problem.pattern;
   const bool pieces = pattern.kind == PatternKind::segment || pattern.kind == PatternKind::document;
-  if (pieces && problem.layout.kind == LayoutKind::striped) {
-    // A striped tile has a piece for each segment of the whole sequence: too many to visit for each pair of
-    // ranks. Rows that are not joined across ranks are computed whole by their owner, so its rows tell the
-    // same sum.
-    std::int64_t sum = 0;
-    for (const Run& run : plan.buffers[kOwnQueries].positions)
-      sum += pattern.area(run, {0, 1, pattern.seq_len});
-    return sum;
-  }
+  // A striped tile has a piece for each segment of the whole sequence: too many to visit for each pair of
+  // ranks. Rows of such patterns are never joined across ranks, but computed whole where they are computed
+  // first; so rows tell the same sum.
+  const bool by_rows = pieces && problem.layout.kind == LayoutKind::striped;
+  std::set<std::tuple<int, std::int64_t, std::int64_t>> counted;  // queries, first row, first head
   std::int64_t sum = 0;
   for (const Step& step : plan.steps) {
     for (const Tile& tile : step.tiles) {
-      sum += pattern.area(positions_of(plan.buffers[static_cast<std::size_t>(tile.queries)], tile.query_rows),
-                          positions_of(plan.buffers[static_cast<std::size_t>(tile.keys)], tile.key_rows));
+      if (by_rows && !counted.emplace(tile.queries, tile.query_rows.begin, tile.heads.begin).second) continue;
+      const Run keys = by_rows ? Run{0, 1, pattern.seq_len}
+                               : positions_of(buffer_of(plan, tile.keys), tile.key_rows);
+      sum += tile.heads.size() *
+             pattern.area(positions_of(buffer_of(plan, tile.queries), tile.query_rows), keys);
     }
   }
   return sum;
+}
+
+/// Own tensors that the pass reads or writes, and its state.
+std::int64_t tensor_bytes(const Problem& problem, const RankPlan& plan) {
+  const std::int64_t rows = tokens_in(buffer_of(plan, kOwnQueries).positions);
+  const int used = problem.pass == Pass::forward ? kOwnOutputGradients : kOwnBuffers;
+  std::int64_t bytes = 0;
+  for (int buffer = 0; buffer < used; ++buffer) {
+    const Payload payload = buffer_of(plan, buffer).payload;
+    bytes += rows * bytes_per_row(problem, payload, all_heads(problem, payload));
+  }
+  if (problem.pass == Pass::backward) return bytes;
+  // Maximum and sum; and the outputs before they are divided, where they do not lie in the outputs' place.
+  const std::int64_t sums = 2 + (problem.element_bytes < problem.accumulator_bytes ? problem.head_dim : 0);
+  return bytes + rows * problem.batch * problem.heads * sums * problem.accumulator_bytes;
 }
 
 }  // namespace
@@ -47,37 +63,32 @@ RankAudit audit(const Problem& problem, const RankPlan& plan) {
   RankAudit result;
   result.bytes_to.assign(ranks, 0);
   result.messages_to.assign(ranks, 0);
-  const std::int64_t rows = tokens_in(plan.buffers[kOwnQueries].positions);
+  const std::int64_t rows = tokens_in(buffer_of(plan, kOwnQueries).positions);
   for (const Step& step : plan.steps) {
     for (const Transfer& send : step.sends) {
-      const Buffer& buffer = plan.buffers[static_cast<std::size_t>(send.buffer)];
       result.bytes_to[static_cast<std::size_t>(send.peer)] +=
-          count_rows(send.rows) * bytes_per_row(problem, buffer.payload);
+          count_rows(send.rows) * bytes_per_row(problem, buffer_of(plan, send.buffer).payload, send.heads);
       result.messages_to[static_cast<std::size_t>(send.peer)] += 1;
     }
     if (step.allgather_keys && rows > 0) {  // counted as if the own block went to each other rank
       for (int peer = 0; peer < problem.layout.ranks; ++peer) {
         if (peer == plan.rank) continue;
-        result.bytes_to[static_cast<std::size_t>(peer)] += rows * bytes_per_row(problem, Payload::keys);
+        result.bytes_to[static_cast<std::size_t>(peer)] +=
+            rows * bytes_per_row(problem, Payload::keys, all_heads(problem, Payload::keys));
         result.messages_to[static_cast<std::size_t>(peer)] += 1;
       }
     }
   }
   result.rows = rows;
   result.pairs = pairs(problem, plan);
-  const std::int64_t state_bytes =
-      3 * problem.batch * problem.heads * problem.accumulator_bytes;  // maximum, sum, lse
-  const std::int64_t output_bytes =
-      problem.batch * problem.heads * problem.head_dim * problem.accumulator_bytes;
-  result.tensor_bytes = rows * (bytes_per_row(problem, Payload::keys) +
-                                bytes_per_row(problem, Payload::queries) + output_bytes + state_bytes);
+  result.tensor_bytes = tensor_bytes(problem, plan);
   result.arena_bytes = plan.arena_bytes;
   return result;
 }
 
-double forward_flops(const Problem& problem, std::int64_t pairs) {
-  return 4.0 * static_cast<double>(pairs) *
-         static_cast<double>(problem.batch * problem.heads * problem.head_dim);
+double pass_flops(const Problem& problem, std::int64_t pairs) {
+  const double passes = problem.pass == Pass::forward ? 1.0 : 2.5;
+  return passes * 4.0 * static_cast<double>(pairs) * static_cast<double>(problem.batch * problem.head_dim);
 }
 
 double PlanAudit::balance() const {
@@ -98,9 +109,9 @@ void PlanAudit::add(const RankAudit& rank, std::int64_t rank_steps) {
 }
 
 void expect_every_pair(const Problem& problem, std::int64_t pairs_of_all_ranks) {
-  const std::int64_t expected = problem.pattern.area();
+  const std::int64_t expected = problem.pattern.area() * problem.heads;
   if (pairs_of_all_ranks == expected) return;
-  throw std::logic_error(fmt::format("the plan computes {} visible pairs; expected {}: a planner is wrong",
+  throw std::logic_error(fmt::format("the plan computes {} visible pairs of all heads; expected {}: a planner is wrong",
                                      pairs_of_all_ranks, expected));
 }
 

@@ -15,8 +15,8 @@ struct RankAudit {
   std::vector<std::int64_t> bytes_to;     // [peer] payload bytes sent
   std::vector<std::int64_t> messages_to;  // [peer]
   std::int64_t rows = 0;                  // of this rank's shard
-  std::int64_t pairs = 0;                 // visible (query, key) pairs computed, per batch entry and head
-  std::int64_t tensor_bytes = 0;          // q, k, v, o, lse and the streaming state
+  std::int64_t pairs = 0;                 // visible (query, key, head) triples computed, per batch entry
+  std::int64_t tensor_bytes = 0;          // the pass's own tensors and the streaming state
   std::int64_t arena_bytes = 0;           // buffers for what is received
 
   std::int64_t bytes_sent() const;
@@ -25,8 +25,9 @@ struct RankAudit {
 
 RankAudit audit(const Problem& problem, const RankPlan& plan);
 
-/// Mask-exact FLOPs of the forward pass, 4·pairs·heads·head_dim per batch entry (maths.md, section 1).
-double forward_flops(const Problem& problem, std::int64_t pairs);
+/// Mask-exact FLOPs of the problem's pass, 4·pairs·head_dim per batch entry forward, 2.5 times that backward
+/// (maths.md, section 1); `pairs` as in RankAudit.
+double pass_flops(const Problem& problem, std::int64_t pairs);
 
 /// All ranks' shares, summed up without keeping the plans.
 struct PlanAudit {
@@ -44,7 +45,8 @@ struct PlanAudit {
   void add(const RankAudit& rank, std::int64_t rank_steps);
 };
 
-/// Throws std::logic_error unless the ranks together compute as many visible pairs as the pattern has. (That
+/// Throws std::logic_error unless the ranks together compute as many visible pairs as the pattern has, for
+/// every head. (That
 /// each is computed once, plan_test.cpp shows pair by pair.)
 void expect_every_pair(const Problem& problem, std::int64_t pairs_of_all_ranks);
 

@@ -52,9 +52,28 @@ class HaloPlanner {
     return problem.pattern.kind == PatternKind::global ? problem.pattern.global_tokens : 0;
   }
 
-  /// Own queries on own keys, in parts, so that there is work beside each level of the trees.
+  bool backward() const { return problem_.pass == Pass::backward; }
+
+  Tile own_tile(int keys) const { return {.keys = keys, .into = own_results(problem_)}; }
+
+  int new_buffer(Payload payload, int owner, Shard positions) {
+    return add_buffer(plan_, payload, owner, std::move(positions), all_heads(problem_, payload));
+  }
+
+  /// What a peer sends of rows of `owner`, joined with or added to `into_rows` of `into`.
+  void add_received(std::size_t step, Payload payload, int peer, int owner, const Rows& rows, int into,
+                    Rows into_rows) {
+    const int part = new_buffer(payload, owner, select(problem_.layout.shard(owner), rows));
+    step_at(plan_, step).receives.push_back(transfer_all(plan_, peer, part));
+    step_at(plan_, step).merges.push_back({part, into, std::move(into_rows)});
+  }
+
+  /// Own queries on own keys, in parts, so that there is work beside each level of the trees, and backward
+  /// beside the gradients that return.
   void add_own_tiles() {
-    const int parts = globals_.empty() ? 1 : levels_ + 1;
+    const int spreading = globals_.empty() ? 1 : levels_ + 1;
+    const int returning = plan_alone() ? 0 : globals_.empty() ? 2 : std::max(2, levels_);
+    const int parts = spreading + (backward() ? returning : 0);
     const std::int64_t total = tokens_in(plan_.buffers[kOwnQueries].positions);
     for (int part = 0; part < parts; ++part) {
       Rows rows;
@@ -62,9 +81,10 @@ class HaloPlanner {
         rows.push_back(intersect(interval, {total * part / parts, total * (part + 1) / parts}));
       }
       Step& step = step_at(plan_, static_cast<std::size_t>(part));
-      add_tiles(problem_, plan_, {}, joined(std::move(rows)), step.tiles);
+      add_tiles(problem_, plan_, own_tile(kOwnKeys), joined(std::move(rows)), step.tiles);
     }
   }
+  bool plan_alone() const { return problem_.layout.ranks == 1; }
 
   /// The rows of `owner` whose keys the rank's own queries see, without the global tokens.
   Rows halo(int rank, int owner) const {
@@ -98,60 +118,87 @@ class HaloPlanner {
   void exchange_halos() {
     for (int peer = 0; peer < problem_.layout.ranks; ++peer) {
       if (peer == plan_.rank) continue;
-      if (Rows rows = halo(peer, plan_.rank); !rows.empty()) {
-        step_at(plan_, 0).sends.push_back({peer, kOwnKeys, std::move(rows)});
+      if (const Rows rows = halo(peer, plan_.rank); !rows.empty()) {
+        step_at(plan_, 0).sends.push_back(transfer(plan_, peer, kOwnKeys, rows));
+        if (backward())
+          add_received(2, Payload::key_gradients, peer, plan_.rank, rows, kOwnKeyGradients, rows);
       }
       if (const Rows rows = halo(plan_.rank, peer); !rows.empty()) {
-        const int buffer = add_buffer(plan_, Payload::keys, peer, select(problem_.layout.shard(peer), rows));
-        step_at(plan_, 0).receives.push_back({peer, buffer, all_rows(plan_.buffers.back())});
-        add_tiles(problem_, plan_, {.keys = buffer}, own_rows_, step_at(plan_, 1).tiles);
+        const Shard positions = select(problem_.layout.shard(peer), rows);
+        const int buffer = new_buffer(Payload::keys, peer, positions);
+        step_at(plan_, 0).receives.push_back(transfer_all(plan_, peer, buffer));
+        Tile tile = own_tile(buffer);
+        if (backward()) {
+          tile.key_gradients = new_buffer(Payload::key_gradients, peer, positions);
+          step_at(plan_, 2).sends.push_back(transfer_all(plan_, peer, tile.key_gradients));
+        }
+        add_tiles(problem_, plan_, tile, own_rows_, step_at(plan_, 1).tiles);
       }
     }
   }
 
   /// Sends the root's global rows down its tree: their keys, and if their rows are joined, their queries too,
-  /// which everybody answers from its own keys; the answers go up the tree again and are joined on the way.
+  /// which everybody answers from its own keys; the answers go up the tree again and are joined on the way,
+  /// as do, backward, the gradients.
   void spread_and_join(int root, const Rows& rows) {
     const Tree tree{root, nodes_, (plan_.rank - root + nodes_) % nodes_};
     const Shard positions = select(problem_.layout.shard(root), rows);
     const bool is_root = tree.node == 0;
     const auto held_from =
         static_cast<std::size_t>(tree.level() + 1);  // the step from which the rows are here
-    const int keys = spread(tree, Payload::keys, positions, rows, kOwnKeys);
-    if (!is_root) add_tiles(problem_, plan_, {.keys = keys}, own_rows_, step_at(plan_, held_from).tiles);
+    Tile own = own_tile(spread(tree, positions, rows, kOwnKeys));
+    if (backward()) {
+      if (!is_root) own.key_gradients = new_buffer(Payload::key_gradients, root, positions);
+      join(tree, rows, own.key_gradients);
+    }
+    if (!is_root) add_tiles(problem_, plan_, own, own_rows_, step_at(plan_, held_from).tiles);
     if (!joined_rows_) return;
 
-    const int queries = spread(tree, Payload::queries, positions, rows, kOwnQueries);
-    const int answer = add_buffer(plan_, Payload::partials, root, positions);
-    add_tiles(problem_, plan_, {.queries = queries, .into = answer},
-              is_root ? rows : all_rows(plan_.buffers.back()), step_at(plan_, held_from).tiles);
+    Tile answer;
+    answer.queries = spread(tree, positions, rows, kOwnQueries);
+    if (backward()) {
+      answer.output_gradients = spread(tree, positions, rows, kOwnOutputGradients);
+      answer.statistics = spread(tree, positions, rows, kOwnStatistics);
+      answer.into = is_root ? kOwnQueryGradients : new_buffer(Payload::query_gradients, root, positions);
+    } else {
+      answer.into = new_buffer(Payload::partials, root, positions);
+    }
+    add_tiles(problem_, plan_, answer, is_root ? rows : all_rows(buffer_of(plan_, answer.queries)),
+              step_at(plan_, held_from).tiles);
+    join(tree, rows, answer.into);
+    if (is_root && !backward()) plan_.deliveries.push_back({answer.into, rows});
+  }
+
+  /// `buffer`, of the root's `rows`, up the tree: children's joined with it, then to the parent. At the root
+  /// it may be an own tensor, of which these rows are meant.
+  void join(const Tree& tree, const Rows& rows, int buffer) {
+    const bool own = buffer < kOwnBuffers;
+    const Payload payload = buffer_of(plan_, buffer).payload;
     for (int at = levels_ - 1; at >= 0; --at) {
-      Step& step = step_at(plan_, static_cast<std::size_t>(2 * levels_ - at));
+      const auto step = static_cast<std::size_t>(2 * levels_ - at);
       if (at == tree.level())
-        step.sends.push_back({tree.parent(), answer, all_rows({.positions = positions})});
+        step_at(plan_, step).sends.push_back(transfer_all(plan_, tree.parent(), buffer));
       if (const int child = tree.child(at); child >= 0) {
-        const int part = add_buffer(plan_, Payload::partials, root, positions);
-        step.receives.push_back({child, part, all_rows(plan_.buffers.back())});
-        step.merges.push_back({part, answer});
+        add_received(step, payload, child, tree.root, rows, buffer,
+                     own ? rows : all_rows(buffer_of(plan_, buffer)));
       }
     }
-    if (is_root) plan_.deliveries.push_back({answer, rows});
   }
 
   /// One payload down the tree. Gives the buffer that holds it here: the root's own tensor, or a received
   /// copy.
-  int spread(const Tree& tree, Payload payload, const Shard& positions, const Rows& rows, int own) {
-    const Rows received = all_rows({.positions = positions});
+  int spread(const Tree& tree, const Shard& positions, const Rows& rows, int own) {
     int buffer = own;
     if (tree.node != 0) {
-      buffer = add_buffer(plan_, payload, tree.root, positions);
+      buffer = new_buffer(buffer_of(plan_, own).payload, tree.root, positions);
       step_at(plan_, static_cast<std::size_t>(tree.level()))
-          .receives.push_back({tree.parent(), buffer, received});
+          .receives.push_back(transfer_all(plan_, tree.parent(), buffer));
     }
     for (int at = 0; at < levels_; ++at) {
       if (const int child = tree.child(at); child >= 0) {
         step_at(plan_, static_cast<std::size_t>(at))
-            .sends.push_back({child, buffer, tree.node == 0 ? rows : received});
+            .sends.push_back(transfer(plan_, child, buffer,
+                                      tree.node == 0 ? rows : all_rows(buffer_of(plan_, buffer))));
       }
     }
     return buffer;

@@ -7,7 +7,6 @@
 namespace longseq {
 namespace {
 
-/// Start of part `index` when `total` is cut into `parts`, the first ones a token longer if need be.
 std::int64_t part_start(std::int64_t total, std::int64_t parts, std::int64_t index) {
   return total / parts * index + std::min(total % parts, index);
 }
@@ -87,6 +86,23 @@ std::int64_t count_rows(const Rows& rows) {
   std::int64_t count = 0;
   for (const Interval& interval : rows) count += interval.size();
   return count;
+}
+
+Rows difference(const Rows& rows, const Rows& without) {
+  Rows left;
+  for (Interval interval : rows) {
+    for (const Interval& taken : without) {
+      if (taken.end <= interval.begin || taken.begin >= interval.end) continue;
+      if (taken.begin > interval.begin) left.push_back({interval.begin, taken.begin});
+      interval.begin = taken.end;
+    }
+    if (!interval.empty()) left.push_back(interval);
+  }
+  return left;
+}
+
+Interval part_of(std::int64_t total, std::int64_t parts, std::int64_t index) {
+  return {part_start(total, parts, index), part_start(total, parts, index + 1)};
 }
 
 Rows rows_within(const Shard& shard, const Rows& positions) {

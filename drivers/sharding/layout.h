@@ -64,6 +64,12 @@ Rows joined(Rows rows);
 
 std::int64_t count_rows(const Rows& rows);
 
+/// The rows of `rows` that are not in `without`; both ascending and disjoint.
+Rows difference(const Rows& rows, const Rows& without);
+
+/// Part `index` of `total` things cut into `parts`, the first ones larger by one if need be.
+Interval part_of(std::int64_t total, std::int64_t parts, std::int64_t index);
+
 /// The local rows of `shard` whose positions lie in one of the intervals.
 Rows rows_within(const Shard& shard, const Rows& positions);
 

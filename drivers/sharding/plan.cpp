@@ -22,16 +22,17 @@ std::vector<Lifetime> lifetimes(const RankPlan& plan) {
   std::vector<Lifetime> life(plan.buffers.size());
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
-    for (const Transfer& transfer : step.sends) life[static_cast<std::size_t>(transfer.buffer)].use(s);
-    for (const Transfer& transfer : step.receives) life[static_cast<std::size_t>(transfer.buffer)].use(s);
+    const auto use = [&](int buffer) { life[static_cast<std::size_t>(buffer)].use(s); };
+    for (const Transfer& transfer : step.sends) use(transfer.buffer);
+    for (const Transfer& transfer : step.receives) use(transfer.buffer);
     for (const Tile& tile : step.tiles) {
-      life[static_cast<std::size_t>(tile.queries)].use(s);
-      life[static_cast<std::size_t>(tile.keys)].use(s);
-      if (tile.into >= 0) life[static_cast<std::size_t>(tile.into)].use(s);
+      for (const int buffer : {tile.queries, tile.keys, tile.into, tile.lse, tile.output_gradients,
+                               tile.statistics, tile.key_gradients})
+        use(buffer);
     }
     for (const Merge& merge : step.merges) {
-      life[static_cast<std::size_t>(merge.from)].use(s);
-      life[static_cast<std::size_t>(merge.into)].use(s);
+      use(merge.from);
+      use(merge.into);
     }
   }
   for (const Delivery& delivery : plan.deliveries)
@@ -48,6 +49,19 @@ void for_each_run_within(const Shard& shard, const Rows& within, const Visit& vi
       if (!rows.empty()) visit(run.slice({rows.begin - first, rows.end - first}), rows);
     }
   });
+}
+
+/// Calls visit(part) for the parts of query heads in which all key heads serve equally many: whole groups,
+/// and what is cut off at either end.
+template <class Visit>
+void for_each_whole_group(const Problem& problem, Interval heads, const Visit& visit) {
+  const std::int64_t group = problem.group();
+  const std::int64_t first_whole = std::min((heads.begin + group - 1) / group * group, heads.end);
+  const std::int64_t last_whole = std::max(heads.end / group * group, first_whole);
+  for (const Interval& part : {Interval{heads.begin, first_whole}, Interval{first_whole, last_whole},
+                               Interval{last_whole, heads.end}}) {
+    if (!part.empty()) visit(part);
+  }
 }
 
 /// The lowest offset at which `size` bytes lie clear of all placed buffers.
@@ -68,31 +82,73 @@ std::int64_t first_fit(const RankPlan& plan, const std::vector<std::size_t>& pla
 
 }  // namespace
 
-std::int64_t planes(const Problem& problem, Payload payload) {
-  return payload == Payload::keys ? 2 * problem.batch * problem.kv_heads : problem.batch * problem.heads;
+bool of_keys(Payload payload) {
+  return payload == Payload::keys || payload == Payload::key_gradients;
 }
 
 std::int64_t width(const Problem& problem, Payload payload) {
-  return payload == Payload::partials ? problem.head_dim + 1 : problem.head_dim;
+  switch (payload) {
+    case Payload::lse:
+      return 1;
+    case Payload::statistics:
+      return 2;
+    case Payload::partials:
+      return problem.head_dim + 1;
+    default:
+      return problem.head_dim;
+  }
 }
 
-std::int64_t bytes_per_row(const Problem& problem, Payload payload) {
-  const std::int64_t bytes = payload == Payload::partials ? problem.accumulator_bytes : problem.element_bytes;
-  return planes(problem, payload) * width(problem, payload) * bytes;
+std::int64_t row_bytes(const Problem& problem, Payload payload) {
+  const bool stored = payload == Payload::keys || payload == Payload::queries ||
+                      payload == Payload::outputs || payload == Payload::output_gradients;
+  return width(problem, payload) * (stored ? problem.element_bytes : problem.accumulator_bytes);
+}
+
+std::int64_t planes(const Problem& problem, Payload payload, Interval heads) {
+  return (of_keys(payload) ? 2 : 1) * problem.batch * heads.size();
+}
+
+std::int64_t bytes_per_row(const Problem& problem, Payload payload, Interval heads) {
+  return planes(problem, payload, heads) * row_bytes(problem, payload);
+}
+
+Interval all_heads(const Problem& problem, Payload payload) {
+  return {0, of_keys(payload) ? problem.kv_heads : problem.heads};
 }
 
 RankPlan start_plan(const Problem& problem, int rank) {
+  constexpr Payload kOwn[kOwnBuffers] = {Payload::keys,
+                                         Payload::queries,
+                                         Payload::outputs,
+                                         Payload::lse,
+                                         Payload::output_gradients,
+                                         Payload::statistics,
+                                         Payload::query_gradients,
+                                         Payload::key_gradients};
   RankPlan plan;
   plan.rank = rank;
+  plan.own_heads = {0, problem.heads};
   const Shard shard = problem.layout.shard(rank);
-  add_buffer(plan, Payload::keys, rank, shard);
-  add_buffer(plan, Payload::queries, rank, shard);
+  for (const Payload payload : kOwn) add_buffer(plan, payload, rank, shard, all_heads(problem, payload));
   return plan;
 }
 
-int add_buffer(RankPlan& plan, Payload payload, int owner, Shard positions) {
-  plan.buffers.push_back({payload, owner, std::move(positions), -1});
+int add_buffer(RankPlan& plan, Payload payload, int owner, Shard positions, Interval heads) {
+  plan.buffers.push_back({payload, owner, std::move(positions), heads, -1});
   return static_cast<int>(plan.buffers.size()) - 1;
+}
+
+Transfer transfer(const RankPlan& plan, int peer, int buffer, Rows rows) {
+  return {peer, buffer, std::move(rows), buffer_of(plan, buffer).heads};
+}
+
+Transfer transfer_all(const RankPlan& plan, int peer, int buffer) {
+  return transfer(plan, peer, buffer, all_rows(buffer_of(plan, buffer)));
+}
+
+int own_results(const Problem& problem) {
+  return problem.pass == Pass::forward ? kOwnOutputs : kOwnQueryGradients;
 }
 
 Step& step_at(RankPlan& plan, std::size_t index) {
@@ -102,8 +158,9 @@ Step& step_at(RankPlan& plan, std::size_t index) {
 
 void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const Rows& query_rows,
                std::vector<Tile>& tiles) {
-  const Buffer& queries = plan.buffers[static_cast<std::size_t>(buffers.queries)];
-  const Buffer& keys = plan.buffers[static_cast<std::size_t>(buffers.keys)];
+  const Buffer& queries = buffer_of(plan, buffers.queries);
+  const Buffer& keys = buffer_of(plan, buffers.keys);
+  const Interval heads = buffers.heads.empty() ? queries.heads : buffers.heads;
   const Rows every_key = all_rows(keys);
   for_each_run_within(queries.positions, query_rows, [&](Run query_run, Interval rows) {
     const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
@@ -112,7 +169,10 @@ void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const
       Tile tile = buffers;
       tile.query_rows = rows;
       tile.key_rows = key_rows;
-      tiles.push_back(tile);
+      for_each_whole_group(problem, heads, [&](Interval part) {
+        tile.heads = part;
+        tiles.push_back(tile);
+      });
     });
   });
 }
@@ -124,11 +184,12 @@ Rows all_rows(const Buffer& buffer) {
 void place_buffers(const Problem& problem, RankPlan& plan) {
   const std::vector<Lifetime> life = lifetimes(plan);
   const auto bytes = [&](const Buffer& buffer) {
-    const std::int64_t exact = tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload);
+    const std::int64_t exact =
+        tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads);
     return (exact + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
   };
   std::vector<std::size_t> by_first_use;
-  for (std::size_t i = kOwnQueries + 1; i < plan.buffers.size(); ++i) by_first_use.push_back(i);
+  for (std::size_t i = kOwnBuffers; i < plan.buffers.size(); ++i) by_first_use.push_back(i);
   std::stable_sort(by_first_use.begin(), by_first_use.end(),
                    [&](std::size_t a, std::size_t b) { return life[a].first < life[b].first; });
   std::vector<std::size_t> placed;  // those that a buffer of later first use may still meet

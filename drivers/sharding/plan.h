@@ -14,6 +14,8 @@
 
 namespace longseq {
 
+enum class Pass { forward, backward };
+
 /// What to compute: one attention layer over a sharded sequence.
 struct Problem {
   Pattern pattern;
@@ -24,50 +26,92 @@ struct Problem {
   std::int64_t head_dim = 1;
   std::int64_t element_bytes = 4;
   std::int64_t accumulator_bytes = 4;
+  Pass pass = Pass::forward;
+  int ulysses_degree = 0;  // usp: ranks that share heads; 0: chosen
+
+  std::int64_t group() const { return heads / kv_heads; }
+  /// The key heads that these query heads read.
+  Interval kv_heads_of(Interval query_heads) const {
+    return {query_heads.begin / group(), (query_heads.end + group() - 1) / group()};
+  }
 };
 
-/// What the rows of a buffer hold. A buffer is a dense array (planes, rows, width):
-///   keys      (2·batch·kv_heads, rows, head_dim): all of K, then all of V
-///   queries   (batch·heads, rows, head_dim)
-///   partials  (batch·heads, rows, head_dim + 1): a finished partial output and, last, its lse
-enum class Payload { keys, queries, partials };
+/// What the rows of a buffer hold. A buffer is a dense array (planes, rows, width); there is a plane for each
+/// of its heads and batch entries, twice as many for keys: all of K, then all of V.
+enum class Payload {
+  keys,              // K and V, width head_dim
+  queries,           // width head_dim
+  outputs,           // width head_dim
+  lse,               // width 1, accumulator
+  partials,          // a finished partial output and, last, its lse: width head_dim + 1, accumulator
+  output_gradients,  // dO, width head_dim
+  statistics,        // lse and delta: width 2, accumulator
+  query_gradients,   // dQ, width head_dim, accumulator
+  key_gradients,     // dK and dV, width head_dim, accumulator
+};
 
-std::int64_t planes(const Problem& problem, Payload payload);
+/// Whether a payload's heads are key heads.
+bool of_keys(Payload payload);
 std::int64_t width(const Problem& problem, Payload payload);
-std::int64_t bytes_per_row(const Problem& problem, Payload payload);
+/// Bytes of one row of one plane.
+std::int64_t row_bytes(const Problem& problem, Payload payload);
+std::int64_t planes(const Problem& problem, Payload payload, Interval heads);
+/// Bytes of one row of all planes of these heads.
+std::int64_t bytes_per_row(const Problem& problem, Payload payload, Interval heads);
+/// All heads that the payload has.
+Interval all_heads(const Problem& problem, Payload payload);
 
 /// Rows of some rank's shard, held by this rank.
 struct Buffer {
   Payload payload = Payload::keys;
   int owner = 0;             // the rank whose shard the rows come from
   Shard positions{};         // of the rows, in their order
+  Interval heads{};          // of the payload's kind
   std::int64_t offset = -1;  // bytes from the start of the rank's arena; -1: not in the arena (own tensors)
 };
 
-/// Every RankPlan starts with these two buffers.
-inline constexpr int kOwnKeys = 0;
-inline constexpr int kOwnQueries = 1;
+/// Every RankPlan starts with the buffers that are its rank's own tensors.
+enum OwnBuffer : int {
+  kOwnKeys,
+  kOwnQueries,
+  kOwnOutputs,
+  kOwnLse,
+  kOwnOutputGradients,
+  kOwnStatistics,
+  kOwnQueryGradients,
+  kOwnKeyGradients,
+  kOwnBuffers
+};
 
 struct Transfer {
   int peer = 0;
-  int buffer = 0;  // sent from, or received into
-  Rows rows{};     // rows of the buffer, ascending
+  int buffer = 0;    // sent from, or received into
+  Rows rows{};       // rows of the buffer, ascending
+  Interval heads{};  // of the payload's kind, within the buffer's
 };
 
-/// Query rows that take in key rows; either is one run of positions. The result goes into the rank's own
-/// state if `queries` is kOwnQueries, else into the partials buffer `into`.
+/// Query rows that take in key rows, either one run of positions, for some query heads. Forward, the result
+/// goes into `into`: the rank's own outputs, partials, or outputs beside `lse`. Backward it is added to
+/// `into`, query gradients, and to key_gradients, whose rows are those of `keys`.
 struct Tile {
   int queries = kOwnQueries;
   Interval query_rows{};
   int keys = kOwnKeys;
   Interval key_rows{};
-  int into = -1;
+  int into = kOwnOutputs;
+  int lse = kOwnLse;
+  int output_gradients = kOwnOutputGradients;
+  int statistics = kOwnStatistics;
+  int key_gradients = kOwnKeyGradients;
+  Interval heads{};
 };
 
-/// Partial results of the same rows, joined: `into` takes in `from`.
+/// What becomes of two buffers of the same payload: partial results of the same rows are joined, gradients
+/// added to those rows and heads of `into` that `from` has.
 struct Merge {
   int from = 0;
   int into = 0;
+  Rows rows{};  // of `into`
 };
 
 /// Partial results that become rows of this rank's own output when all steps are done.
@@ -89,20 +133,31 @@ struct RankPlan {
   std::vector<Buffer> buffers;
   std::vector<Step> steps;
   std::vector<Delivery> deliveries;
+  Interval own_heads;            // of which the rank computes its own queries' results
   std::int64_t arena_bytes = 0;  // memory for all buffers that are not the rank's own tensors
 };
 
-/// A plan with the two own buffers and no step.
+/// A plan with the own buffers and no step.
 RankPlan start_plan(const Problem& problem, int rank);
 
-/// Appends a buffer with these rows and gives its index.
-int add_buffer(RankPlan& plan, Payload payload, int owner, Shard positions);
+/// Appends a buffer with these rows and heads and gives its index.
+int add_buffer(RankPlan& plan, Payload payload, int owner, Shard positions, Interval heads);
+inline const Buffer& buffer_of(const RankPlan& plan, int index) {
+  return plan.buffers[static_cast<std::size_t>(index)];
+}
+/// Rows of a buffer, of all its heads, to or from a peer.
+Transfer transfer(const RankPlan& plan, int peer, int buffer, Rows rows);
+Transfer transfer_all(const RankPlan& plan, int peer, int buffer);
+
+/// Where own rows' results go: own outputs or own query gradients.
+int own_results(const Problem& problem);
 
 /// The step with this number; appends empty ones up to it.
 Step& step_at(RankPlan& plan, std::size_t index);
 
 /// Appends tiles to `tiles` for every pair of runs of the two buffers of which something is visible, queries
-/// cut to `query_rows`.
+/// cut to `query_rows`, heads (all of the query buffer's if there are none in `buffers`) cut where a key head
+/// serves only some of its query heads.
 void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const Rows& query_rows,
                std::vector<Tile>& tiles);
 

@@ -5,44 +5,14 @@
 
 #include <algorithm>
 #include <map>
-#include <random>
 #include <tuple>
 
 #include "drivers/sharding/audit.h"
 #include "drivers/sharding/planner.h"
+#include "drivers/sharding/random_problem.h"
 
 namespace longseq {
 namespace {
-
-std::mt19937& engine() {
-  static std::mt19937 instance(4);
-  return instance;
-}
-std::int64_t upto(std::int64_t low, std::int64_t high) {
-  return std::uniform_int_distribution<std::int64_t>(low, high)(engine());
-}
-
-Problem random_problem() {
-  Problem p;
-  Pattern& pattern = p.pattern;
-  pattern.kind = kPatterns[static_cast<std::size_t>(upto(0, 4))].kind;
-  pattern.causal = upto(0, 1) == 1;
-  const std::int64_t s = upto(1, 60);
-  pattern.seq_len = s;
-  pattern.window_left = upto(0, 20);
-  pattern.window_right = upto(0, 20);
-  pattern.global_tokens = upto(0, std::min<std::int64_t>(12, s));
-  pattern.segment_length = upto(1, 15);
-  pattern.memory_length = upto(0, 20);
-  pattern.document_starts = {0};
-  for (std::int64_t at = upto(1, 12); at < s; at += upto(1, 12)) pattern.document_starts.push_back(at);
-  p.layout = {kLayouts[static_cast<std::size_t>(upto(0, 2))].kind, s, static_cast<int>(upto(1, 9))};
-  p.kv_heads = upto(1, 3);
-  p.heads = p.kv_heads * upto(1, 3);
-  p.head_dim = upto(1, 9);
-  p.batch = upto(1, 2);
-  return p;
-}
 
 bool sees(const Pattern& p, std::int64_t i, std::int64_t j) {
   const VisibleKeys keys = p.visible_keys(i);
@@ -56,15 +26,12 @@ std::vector<RankPlan> plans_of(const PlannerRow& strategy, const Problem& proble
 }
 
 std::string describe(const PlannerRow& strategy, const Problem& p) {
-  return fmt::format("{} kind {} causal {} S {} P {} layout {} window {}+{} global {} segment {}+{}",
-                     strategy.name, static_cast<int>(p.pattern.kind), p.pattern.causal, p.pattern.seq_len,
+  return fmt::format("{} {} H {}/{} kind {} causal {} S {} P {} layout {} window {}+{} global {} segment {}+{}",
+                     strategy.name, p.pass == Pass::forward ? "forward" : "backward", p.heads, p.kv_heads,
+                     static_cast<int>(p.pattern.kind), p.pattern.causal, p.pattern.seq_len,
                      p.layout.ranks, static_cast<int>(p.layout.kind), p.pattern.window_left,
                      p.pattern.window_right, p.pattern.global_tokens, p.pattern.segment_length,
                      p.pattern.memory_length);
-}
-
-const Buffer& buffer_of(const RankPlan& plan, int index) {
-  return plan.buffers[static_cast<std::size_t>(index)];
 }
 
 std::vector<std::int64_t> positions(const Shard& shard) {
@@ -76,8 +43,9 @@ std::vector<std::int64_t> positions(const Shard& shard) {
 }
 
 TEST(Layouts, GiveEveryPositionToExactlyOneRank) {
+  Random random(1);
   for (int trial = 0; trial < 500; ++trial) {
-    const Layout layout = random_problem().layout;
+    const Layout layout = random_problem(random).layout;
     std::vector<int> owners(static_cast<std::size_t>(layout.seq_len), 0);
     for (int rank = 0; rank < layout.ranks; ++rank) {
       const auto own = positions(layout.shard(rank));
@@ -91,12 +59,13 @@ TEST(Layouts, GiveEveryPositionToExactlyOneRank) {
 }
 
 TEST(Plans, ComputeEachVisiblePairExactlyOnce) {
+  Random random(4);
   for (int trial = 0; trial < 1500; ++trial) {
-    const Problem problem = random_problem();
+    const Problem problem = random_problem(random);
     const Pattern& pattern = problem.pattern;
-    const auto s = static_cast<std::size_t>(pattern.seq_len);
+    const auto s = static_cast<std::size_t>(pattern.seq_len), heads = static_cast<std::size_t>(problem.heads);
     for (const PlannerRow& strategy : kPlanners) {
-      std::vector<int> computed(s * s, 0);
+      std::vector<int> computed(heads * s * s, 0);
       std::int64_t pairs = 0;
       for (const RankPlan& plan : plans_of(strategy, problem)) {
         for (const Step& step : plan.steps) {
@@ -105,8 +74,9 @@ TEST(Plans, ComputeEachVisiblePairExactlyOnce) {
                  positions({positions_of(buffer_of(plan, tile.queries), tile.query_rows)})) {
               for (const std::int64_t j :
                    positions({positions_of(buffer_of(plan, tile.keys), tile.key_rows)})) {
-                computed[static_cast<std::size_t>(i) * s + static_cast<std::size_t>(j)] +=
-                    sees(pattern, i, j);
+                for (std::int64_t h = tile.heads.begin; h < tile.heads.end; ++h)
+                  computed[static_cast<std::size_t>(h) * s * s + static_cast<std::size_t>(i) * s +
+                           static_cast<std::size_t>(j)] += sees(pattern, i, j);
               }
             }
           }
@@ -114,32 +84,35 @@ TEST(Plans, ComputeEachVisiblePairExactlyOnce) {
         pairs += audit(problem, plan).pairs;
       }
       bool right = true;
-      for (std::size_t i = 0; i < s; ++i) {
-        for (std::size_t j = 0; j < s; ++j) {
-          right = right && computed[i * s + j] ==
-                               sees(pattern, static_cast<std::int64_t>(i), static_cast<std::int64_t>(j));
-        }
+      for (std::size_t at = 0; at < computed.size(); ++at) {
+        right = right && computed[at] == sees(pattern, static_cast<std::int64_t>(at / s % s),
+                                              static_cast<std::int64_t>(at % s));
       }
       EXPECT_TRUE(right) << describe(strategy, problem);
-      EXPECT_EQ(pairs, pattern.area()) << describe(strategy, problem);
+      EXPECT_EQ(pairs, pattern.area() * problem.heads) << describe(strategy, problem);
       EXPECT_NO_THROW(expect_every_pair(problem, pairs));
     }
   }
 }
 
 TEST(Plans, MatchEveryReceiveWithASendOfTheSameRowsInTheSameStep) {
+  Random random(4);
   using Key = std::tuple<std::size_t, int, int, int>;  // step, from, to, payload
+  using Message = std::tuple<std::int64_t, std::int64_t, std::vector<std::int64_t>>;  // heads, positions
   for (int trial = 0; trial < 1500; ++trial) {
-    const Problem problem = random_problem();
+    const Problem problem = random_problem(random);
     for (const PlannerRow& strategy : kPlanners) {
-      std::map<Key, std::vector<std::vector<std::int64_t>>> sent, received;
+      std::map<Key, std::vector<Message>> sent, received;
       for (const RankPlan& plan : plans_of(strategy, problem)) {
         for (std::size_t s = 0; s < plan.steps.size(); ++s) {
           const auto note = [&](const Transfer& transfer, int from, int to, auto& list) {
             const Buffer& buffer = buffer_of(plan, transfer.buffer);
             EXPECT_GT(count_rows(transfer.rows), 0);
+            EXPECT_FALSE(transfer.heads.empty());
+            EXPECT_EQ(intersect(transfer.heads, buffer.heads), transfer.heads);
             list[{s, from, to, static_cast<int>(buffer.payload)}].push_back(
-                positions(select(buffer.positions, transfer.rows)));
+                {transfer.heads.begin, transfer.heads.end,
+                 positions(select(buffer.positions, transfer.rows))});
           };
           for (const Transfer& send : plan.steps[s].sends) note(send, plan.rank, send.peer, sent);
           for (const Transfer& receive : plan.steps[s].receives)
@@ -152,8 +125,9 @@ TEST(Plans, MatchEveryReceiveWithASendOfTheSameRowsInTheSameStep) {
 }
 
 TEST(Plans, UseOnlyWhatEarlierStepsBroughtAndNeverOverwriteWhatIsInUse) {
+  Random random(4);
   for (int trial = 0; trial < 1500; ++trial) {
-    const Problem problem = random_problem();
+    const Problem problem = random_problem(random);
     for (const PlannerRow& strategy : kPlanners) {
       for (const RankPlan& plan : plans_of(strategy, problem)) {
         std::vector<std::size_t> arrival(plan.buffers.size(), 0), last_use(plan.buffers.size(), 0);
@@ -163,27 +137,26 @@ TEST(Plans, UseOnlyWhatEarlierStepsBroughtAndNeverOverwriteWhatIsInUse) {
           const auto use = [&](int buffer) {
             const auto index = static_cast<std::size_t>(buffer);
             last_use[index] = std::max(last_use[index], s);
-            if (arrives[index]) {
+            if (arrives[index] && buffer >= kOwnBuffers) {
               EXPECT_LT(arrival[index], s) << describe(strategy, problem);
             }
           };
           for (const Transfer& send : step.sends) use(send.buffer);
           for (const Tile& tile : step.tiles) {
-            use(tile.keys);
-            use(tile.queries);
+            for (const int read : {tile.keys, tile.queries, tile.output_gradients, tile.statistics}) use(read);
           }
           for (const Transfer& receive : step.receives) {
             arrival[static_cast<std::size_t>(receive.buffer)] = s;
             arrives[static_cast<std::size_t>(receive.buffer)] = true;
           }
         }
-        for (std::size_t a = 2; a < plan.buffers.size(); ++a) {
+        for (std::size_t a = kOwnBuffers; a < plan.buffers.size(); ++a) {
           const Buffer& first = plan.buffers[a];
           const auto size = [&](const Buffer& buffer) {
-            return tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload);
+            return tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads);
           };
           EXPECT_LE(first.offset + size(first), plan.arena_bytes);
-          for (std::size_t b = 2; b < plan.buffers.size(); ++b) {
+          for (std::size_t b = kOwnBuffers; b < plan.buffers.size(); ++b) {
             const Buffer& second = plan.buffers[b];
             const bool share =
                 first.offset < second.offset + size(second) && second.offset < first.offset + size(first);
@@ -360,7 +333,7 @@ TEST(Names, ThatDoNotExistAreRefusedWithTheOnesThatDo) {
         try {
           planner("rnig");
         } catch (const std::invalid_argument& error) {
-          EXPECT_STREQ(error.what(), "strategy is 'rnig'; expected one of ring, allgather, halo");
+          EXPECT_STREQ(error.what(), "strategy is 'rnig'; expected one of ring, allgather, ulysses, usp, halo");
           throw;
         }
       },

@@ -1,4 +1,4 @@
-// The strategies: ways in which the ranks exchange keys. Adding one is one file with a plan function and one
+// The strategies: ways in which queries meet the keys of other ranks. Adding one is one file with a plan function and one
 // row in kPlanners; the command line, the help and the tests read the table.
 #pragma once
 
@@ -11,10 +11,13 @@
 namespace longseq {
 
 /// K and V travel from rank to rank, a hop a step, and no further than somebody needs them (Liu et al. 2023,
-/// "Ring Attention"). Sent per rank, all keys needed: 2·(P−1)·n·kv_heads·head_dim·e.
+/// "Ring Attention"). Sent per rank, all keys needed: 2·(P−1)·n·kv_heads·head_dim·e; backward the same again,
+/// and 2·(P−1)·n·kv_heads·head_dim·a for dK and dV, since each rank adds its own share at home.
 RankPlan plan_ring(const Problem& problem, int rank);
 
 /// Every rank gathers all keys in one collective. Sent per rank: 2·(P−1)·n·kv_heads·head_dim·e; memory O(S).
+/// Backward the same, and the gradients of each block that it sees to its owner, at most
+/// 2·(P−1)·n·kv_heads·head_dim·a.
 RankPlan plan_allgather(const Problem& problem, int rank);
 
 /// Every rank receives exactly the keys that its queries see, straight from their owners; global tokens' keys
@@ -23,15 +26,28 @@ RankPlan plan_allgather(const Problem& problem, int rank);
 /// rank, causal local with n > left: 2·left·kv_heads·head_dim·e.
 RankPlan plan_halo(const Problem& problem, int rank);
 
+/// An all-to-all turns shards of tokens into shares of heads, and back (Jacobs et al. 2023, "DeepSpeed
+/// Ulysses"). Any number of heads: shares may be uneven, and ranks without one idle. Sent per rank,
+/// forward, (P−1)/P·n·(2·heads + 2·kv_heads')·head_dim·e + (P−1)/P·n·heads·a for lse, kv_heads' = max(kv_heads,
+/// P); backward, which keeps nothing of the forward pass, (P−1)/P·n·((2·heads + 2·kv_heads')·head_dim·e +
+/// (heads + 2·kv_heads')·head_dim·a + 2·heads·a).
+RankPlan plan_ulysses(const Problem& problem, int rank);
+
+/// Ulysses within parties of ulysses_degree ranks, a ring between them (Fang & Zhao 2024, "USP"). Throws
+/// std::invalid_argument if the degree does not divide the ranks.
+RankPlan plan_usp(const Problem& problem, int rank);
+
 struct PlannerRow {
   std::string_view name;
   RankPlan (*plan)(const Problem&, int rank);
   std::string_view moves;
 };
 
-inline constexpr std::array<PlannerRow, 3> kPlanners{{
+inline constexpr std::array<PlannerRow, 5> kPlanners{{
     {"ring", plan_ring, "keys travel from rank to rank, overlapped with computing; memory O(S/P)"},
     {"allgather", plan_allgather, "one collective brings every key to every rank; memory O(S)"},
+    {"ulysses", plan_ulysses, "all-to-all: every rank gets all tokens of its share of the heads"},
+    {"usp", plan_usp, "ulysses within parties of ranks, a ring between the parties"},
     {"halo", plan_halo,
      "each rank receives exactly the keys that its queries see; global rows are joined by a tree"},
 }};

@@ -1,0 +1,85 @@
+#include "drivers/execution/answers.h"
+
+#include <type_traits>
+
+namespace longseq {
+
+template <class T>
+Answers<T>::Answers(const Problem& problem, const RankPlan& plan, const PlanMemory<T>& memory)
+    : problem_(problem), plan_(plan), memory_(memory) {
+  if (problem.pass != Pass::forward) return;
+  add(kOwnOutputs, kOwnLse, plan.own_heads);
+  for (const Step& step : plan.steps) {
+    for (const Tile& tile : step.tiles) {
+      if (answers_.find(tile.into) == answers_.end())
+        add(tile.into, partial(tile.into) ? -1 : tile.lse, buffer_of(plan, tile.into).heads);
+    }
+  }
+}
+
+template <class T>
+void Answers<T>::add(int buffer, int lse, Interval heads) {
+  const std::int64_t rows = tokens_in(buffer_of(plan_, buffer).positions);
+  const Shape shape{problem_.batch, heads.size(), rows, 1};
+  Answer& answer = answers_[buffer];
+  answer.heads = heads;
+  answer.lse = lse;
+  answer.maximum = Tensor<A>(shape);
+  answer.sum = Tensor<A>(shape);
+  if (!std::is_same_v<T, A> && !partial(buffer))
+    answer.wide_outputs = Tensor<A>({shape.batch, shape.heads, rows, problem_.head_dim});
+}
+
+template <class T>
+AttentionState<Accumulator<T>> Answers<T>::state(int buffer, Answer& answer) {
+  TensorView<A> outputs;
+  if (partial(buffer)) {
+    outputs = memory_.template view<A>(buffer, answer.heads);
+    outputs.shape.head_dim = problem_.head_dim;
+  } else if constexpr (std::is_same_v<T, A>) {
+    outputs = memory_.template view<A>(buffer, answer.heads);
+  } else {
+    outputs = answer.wide_outputs.view();
+  }
+  return {outputs, answer.maximum.view(), answer.sum.view()};
+}
+
+template <class T>
+AttentionState<Accumulator<T>> Answers<T>::state_of(const Tile& tile) {
+  Answer& answer = answers_.at(tile.into);
+  AttentionState<A> part = state(tile.into, answer);
+  for (TensorView<A>* view : {&part.o, &part.maximum, &part.sum}) {
+    view->data += (tile.heads.begin - answer.heads.begin) * view->head_stride;
+    view->shape.heads = tile.heads.size();
+  }
+  return part;
+}
+
+template <class T>
+void Answers<T>::begin() {
+  for (auto& [buffer, answer] : answers_) {
+    answer.finished = false;
+    begin_attention(state(buffer, answer));
+  }
+}
+
+template <class T>
+void Answers<T>::finish(int buffer) {
+  const auto found = answers_.find(buffer);
+  if (found == answers_.end() || found->second.finished) return;
+  Answer& answer = found->second;
+  const AttentionState<A> made = state(buffer, answer);
+  if (partial(buffer)) {
+    finish_attention<A>(made, made.o, memory_.column(buffer, answer.heads, problem_.head_dim));
+  } else {
+    finish_attention<T>(made, memory_.template view<T>(buffer, answer.heads),
+                        memory_.template view<A>(answer.lse, answer.heads));
+  }
+  answer.finished = true;
+}
+
+template class Answers<float>;
+template class Answers<double>;
+template class Answers<BFloat16>;
+
+}  // namespace longseq

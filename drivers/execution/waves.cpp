@@ -1,0 +1,105 @@
+#include "drivers/execution/waves.h"
+
+#include <algorithm>
+
+namespace longseq {
+namespace {
+
+/// The number of a place in the list, the list's size if it is new, or −1 if it meets another place of it.
+std::ptrdiff_t find(const std::vector<Place>& places, const Place& place) {
+  const auto met = std::find_if(places.begin(), places.end(), [&](const Place& other) {
+    return other.buffer == place.buffer && !intersect(other.rows, place.rows).empty();
+  });
+  return met == places.end() || *met == place ? met - places.begin() : -1;
+}
+
+/// The wave for which `fits` holds, a new one at the end if there is none.
+template <class Wave, class Fits>
+Wave& wave_for(std::vector<Wave>& waves, const Tile& tile, const Fits& fits) {
+  for (Wave& wave : waves) {
+    if (wave.heads == tile.heads && fits(wave)) return wave;
+  }
+  waves.emplace_back();
+  waves.back().heads = tile.heads;
+  return waves.back();
+}
+
+template <class T>
+KeyBlock<T> key_block(const Problem& problem, const RankPlan& plan, const PlanMemory<T>& memory,
+                      const Tile& tile) {
+  const auto both = memory.template view<T>(tile.keys, problem.kv_heads_of(tile.heads)).tokens(tile.key_rows);
+  return {first_half(both), second_half(both), positions_of(buffer_of(plan, tile.keys), tile.key_rows)};
+}
+
+}  // namespace
+
+template <class T>
+std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const RankPlan& plan,
+                                          const PlanMemory<T>& memory, const std::vector<Tile>& tiles,
+                                          const StateOf<T>& state_of) {
+  std::vector<ForwardWave<T>> waves;
+  for (const Tile& tile : tiles) {
+    const Place place{tile.into, tile.query_rows};
+    ForwardWave<T>& wave =
+        wave_for(waves, tile, [&](const auto& other) { return find(other.places, place) >= 0; });
+    const auto number = static_cast<std::size_t>(find(wave.places, place));
+    if (number == wave.places.size()) {
+      wave.places.push_back(place);
+      wave.blocks.push_back({memory.template view<T>(tile.queries, tile.heads).tokens(tile.query_rows),
+                             positions_of(buffer_of(plan, tile.queries), tile.query_rows),
+                             state_of(tile).tokens(tile.query_rows),
+                             {}});
+    }
+    wave.blocks[number].keys.push_back(key_block(problem, plan, memory, tile));
+  }
+  return waves;
+}
+
+template <class T>
+std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const RankPlan& plan,
+                                            const PlanMemory<T>& memory, const std::vector<Tile>& tiles) {
+  using A = Accumulator<T>;
+  std::vector<BackwardWave<T>> waves;
+  for (const Tile& tile : tiles) {
+    const Place query_place{tile.into, tile.query_rows}, key_place{tile.key_gradients, tile.key_rows};
+    BackwardWave<T>& wave = wave_for(waves, tile, [&](const auto& other) {
+      return find(other.query_places, query_place) >= 0 && find(other.key_places, key_place) >= 0;
+    });
+    const auto query = static_cast<std::size_t>(find(wave.query_places, query_place));
+    const auto key = static_cast<std::size_t>(find(wave.key_places, key_place));
+    const auto rows_of = [&](auto view) { return view.tokens(tile.query_rows); };
+    if (query == wave.query_places.size()) {
+      wave.query_places.push_back(query_place);
+      wave.queries.push_back(
+          {.q = rows_of(memory.template view<T>(tile.queries, tile.heads)),
+           .d_o = rows_of(memory.template view<T>(tile.output_gradients, tile.heads)),
+           .lse = rows_of(memory.column(tile.statistics, tile.heads, 0)),
+           .delta = rows_of(memory.column(tile.statistics, tile.heads, 1)),
+           .positions = positions_of(buffer_of(plan, tile.queries), tile.query_rows),
+           .dq = rows_of(memory.template view<A>(tile.into, tile.heads))});
+    }
+    if (key == wave.key_places.size()) {
+      wave.key_places.push_back(key_place);
+      const KeyBlock<T> block = key_block(problem, plan, memory, tile);
+      const auto gradients =
+          memory.template view<A>(tile.key_gradients, problem.kv_heads_of(tile.heads)).tokens(tile.key_rows);
+      wave.keys.push_back(
+          {block.k, block.v, block.positions, first_half(gradients), second_half(gradients), {}});
+    }
+    wave.keys[key].queries.push_back(query);
+  }
+  return waves;
+}
+
+#define LONGSEQ_INSTANTIATE(T)                                                                           \
+  template std::vector<ForwardWave<T>> forward_waves<T>(const Problem&, const RankPlan&,                 \
+                                                        const PlanMemory<T>&, const std::vector<Tile>&,  \
+                                                        const StateOf<T>&);                              \
+  template std::vector<BackwardWave<T>> backward_waves<T>(const Problem&, const RankPlan&,               \
+                                                          const PlanMemory<T>&, const std::vector<Tile>&);
+LONGSEQ_INSTANTIATE(float)
+LONGSEQ_INSTANTIATE(double)
+LONGSEQ_INSTANTIATE(BFloat16)
+#undef LONGSEQ_INSTANTIATE
+
+}  // namespace longseq

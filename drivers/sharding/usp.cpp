@@ -1,0 +1,34 @@
+#include <fmt/format.h>
+
+#include <stdexcept>
+
+#include "drivers/sharding/party_ring.h"
+#include "drivers/sharding/planner.h"
+
+namespace longseq {
+namespace {
+
+/// The largest divisor of the ranks that is neither more than their square root nor than the key heads: a
+/// party of it repeats no key head.
+int chosen_degree(const Problem& problem) {
+  const int ranks = problem.layout.ranks;
+  int degree = 1;
+  for (int divisor = 2; divisor * divisor <= ranks && divisor <= problem.kv_heads; ++divisor) {
+    if (ranks % divisor == 0) degree = divisor;
+  }
+  return degree;
+}
+
+}  // namespace
+
+RankPlan plan_usp(const Problem& problem, int rank) {
+  const int degree = problem.ulysses_degree > 0 ? problem.ulysses_degree : chosen_degree(problem);
+  if (problem.layout.ranks % degree != 0) {
+    throw std::invalid_argument(
+        fmt::format("ulysses-degree is {} with {} ranks; expected a divisor of the ranks; hint: 0 chooses one",
+                    degree, problem.layout.ranks));
+  }
+  return plan_party_ring(problem, rank, degree);
+}
+
+}  // namespace longseq
