@@ -6,11 +6,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
+#include <limits>
 #include <vector>
 
 #include "drivers/sharding/audit.h"
 #include "drivers/sharding/planner.h"
+#include "drivers/sharding/random_problem.h"
 #include "kernels/attention_reference.h"
 
 namespace longseq {
@@ -28,74 +29,59 @@ World world() {
   return result;
 }
 
-class Random {
- public:
-  explicit Random(unsigned seed) : engine_(seed) {}
-  std::int64_t upto(std::int64_t low, std::int64_t high) {
-    return std::uniform_int_distribution<std::int64_t>(low, high)(engine_);
-  }
-  double normal() { return normal_(engine_); }
-
- private:
-  std::mt19937 engine_;  // the same on all ranks
-  std::normal_distribution<double> normal_;
-};
-
-Problem random_problem(Random& random, int ranks) {
+Problem world_problem(Random& random, int ranks) {
   Problem p;
-  Pattern& pattern = p.pattern;
-  pattern.kind = kPatterns[static_cast<std::size_t>(random.upto(0, 4))].kind;
-  pattern.causal = random.upto(0, 1) == 1;
-  const std::int64_t s = random.upto(0, 3) == 0 ? random.upto(1, 7) : random.upto(1, 150);
-  pattern.seq_len = s;
-  pattern.window_left = random.upto(0, 60);
-  pattern.window_right = random.upto(0, 60);
-  pattern.global_tokens = random.upto(0, std::min<std::int64_t>(40, s));
-  pattern.segment_length = random.upto(1, 50);
-  pattern.memory_length = random.upto(0, 60);
-  pattern.document_starts = {0};
-  for (std::int64_t at = random.upto(1, 40); at < s; at += random.upto(1, 40))
-    pattern.document_starts.push_back(at);
-  p.layout = {LayoutKind::contiguous, s, ranks};
-  p.kv_heads = random.upto(1, 2);
+  p.pattern = random_pattern(random, random.upto(0, 3) == 0 ? random.upto(1, 7) : random.upto(1, 150));
+  p.layout = {LayoutKind::contiguous, p.pattern.seq_len, ranks};
+  p.kv_heads = random.upto(1, 3);
   p.heads = p.kv_heads * random.upto(1, 3);
   p.batch = random.upto(1, 2);
   constexpr std::int64_t kDims[] = {8, 16, 40, 64};
   p.head_dim = kDims[random.upto(0, 3)];
+  p.ulysses_degree = static_cast<int>(random.upto(0, ranks));
+  if (p.ulysses_degree > 0 && ranks % p.ulysses_degree != 0) p.ulysses_degree = 0;
   return p;
 }
 
-/// The whole problem's tensors in f64, the same on every rank, and its reference output.
+/// The whole problem's tensors in f64, the same on every rank, and its reference results.
 struct Whole {
-  Tensor<double> q, k, v, o, lse;
+  Tensor<double> q, k, v, d_o, o, lse, dq, dk, dv;
   std::vector<double> table;
   std::int64_t reach;
 
-  Whole(const Problem& p, Random& random)
+  /// `bf16`: all inputs are representable in bf16, else in f32.
+  Whole(const Problem& p, bool bf16, Random& random)
       : q({p.batch, p.heads, p.pattern.seq_len, p.head_dim}),
         k({p.batch, p.kv_heads, p.pattern.seq_len, p.head_dim}),
         v(k.shape()),
+        d_o(q.shape()),
         o(q.shape()),
         lse({p.batch, p.heads, p.pattern.seq_len, 1}),
+        dq(q.shape()),
+        dk(k.shape()),
+        dv(k.shape()),
         reach(random.upto(-1, 20)) {
-    for (Tensor<double>* tensor : {&q, &k, &v}) {
-      std::generate_n(tensor->data(), tensor->shape().elements(),
-                      [&] { return static_cast<double>(static_cast<float>(random.normal())); });
-    }
+    const auto number = [&] {
+      const auto value = static_cast<float>(random.normal());
+      return bf16 ? static_cast<double>(BFloat16(value)) : static_cast<double>(value);
+    };
+    for (Tensor<double>* tensor : {&q, &k, &v, &d_o})
+      std::generate_n(tensor->data(), tensor->shape().elements(), number);
     if (reach >= 0) {
       table.resize(static_cast<std::size_t>(p.heads * (2 * reach + 1)));
-      std::generate(table.begin(), table.end(),
-                    [&] { return static_cast<double>(static_cast<float>(random.normal())); });
+      std::generate(table.begin(), table.end(), number);
     }
     const auto sees = [&](std::int64_t i, std::int64_t j) {
       const VisibleKeys keys = p.pattern.visible_keys(i);
       return keys.first.contains(j) || keys.second.contains(j);
     };
-    const ScoreBias bias = [&](std::int64_t, std::int64_t h, std::int64_t i, std::int64_t j) {
+    const auto of_table = [&](std::int64_t, std::int64_t h, std::int64_t i, std::int64_t j) {
       return table[static_cast<std::size_t>(h * (2 * reach + 1) + reach + std::clamp(i - j, -reach, reach))];
     };
-    attention_reference(sees, reach >= 0 ? bias : ScoreBias{}, q.view(), k.view(), v.view(), o.view(),
-                        lse.view());
+    const ScoreBias bias = reach >= 0 ? ScoreBias(of_table) : ScoreBias();
+    attention_reference(sees, bias, q.view(), k.view(), v.view(), o.view(), lse.view());
+    attention_gradient_reference(sees, bias, q.view(), k.view(), v.view(), d_o.view(), dq.view(), dk.view(),
+                                 dv.view());
   }
 };
 
@@ -106,90 +92,179 @@ void take_shard(const Shard& shard, TensorView<const double> whole, TensorView<T
       std::int64_t row = 0;
       for (const longseq::Run& run : shard) {
         for (std::int64_t t = 0; t < run.count; ++t, ++row) {
-          std::copy_n(whole.row(b, h, run.at(t)), whole.shape.head_dim, part.row(b, h, row));
+          std::transform(whole.row(b, h, run.at(t)), whole.row(b, h, run.at(t)) + whole.shape.head_dim,
+                         part.row(b, h, row), [](double value) {
+                           if constexpr (std::is_same_v<T, BFloat16>) {
+                             return BFloat16(static_cast<float>(value));
+                           } else {
+                             return static_cast<T>(value);
+                           }
+                         });
         }
       }
     }
   }
 }
 
-/// Runs the plan twice (messages are started again) and gives the error of the second pass over all ranks.
+/// This rank's tensors of one problem.
 template <class T>
-double error_of(const Problem& problem, const PlannerRow& strategy, const Whole& whole, bool overlap) {
-  const World w = world();
-  const Shard shard = problem.layout.shard(w.rank);
-  const std::int64_t rows = tokens_in(shard);
-  Tensor<T> q({problem.batch, problem.heads, rows, problem.head_dim}),
-      keys({2 * problem.batch, problem.kv_heads, rows, problem.head_dim});
-  Tensor<T> o(q.shape()), lse({problem.batch, problem.heads, rows, 1});
-  Tensor<double> expected(q.shape()), expected_lse(lse.shape());
-  TensorView<T> k = keys.view();
-  k.shape.batch = problem.batch;
-  TensorView<T> v = k;
-  v.data += problem.batch * k.batch_stride;
-  take_shard<T>(shard, whole.q.view(), q.view());
-  take_shard<T>(shard, whole.k.view(), k);
-  take_shard<T>(shard, whole.v.view(), v);
-  take_shard<double>(shard, whole.o.view(), expected.view());
-  take_shard<double>(shard, whole.lse.view(), expected_lse.view());
-  const std::vector<T> table(whole.table.begin(), whole.table.end());
-  const DistanceBias<T> bias{table.empty() ? nullptr : table.data(), std::max<std::int64_t>(whole.reach, 0)};
+struct Own {
+  using A = Accumulator<T>;
+  Tensor<T> q, keys, d_o, o;
+  Tensor<A> lse, dq, d_keys;
 
+  Own(const Problem& problem, const Shard& shard, const Whole& whole)
+      : q({problem.batch, problem.heads, tokens_in(shard), problem.head_dim}),
+        keys({2 * problem.batch, problem.kv_heads, tokens_in(shard), problem.head_dim}),
+        d_o(q.shape()),
+        o(q.shape()),
+        lse({problem.batch, problem.heads, tokens_in(shard), 1}),
+        dq(q.shape()),
+        d_keys(keys.shape()) {
+    take_shard<T>(shard, whole.q.view(), q.view());
+    take_shard<T>(shard, whole.k.view(), first_half(keys.view()));
+    take_shard<T>(shard, whole.v.view(), second_half(keys.view()));
+    take_shard<T>(shard, whole.d_o.view(), d_o.view());
+  }
+  ShardTensors<T> views() {
+    return {std::as_const(q).view(),   std::as_const(keys).view(), o.view(),     lse.view(),
+            std::as_const(d_o).view(), dq.view(),                  d_keys.view()};
+  }
+};
+
+/// Runs the problem's pass twice (messages are started again), the second time from results that mean nothing,
+/// and holds the counted traffic against the plan's.
+template <class T>
+void run_twice(const Problem& problem, const PlannerRow& strategy, const DistanceBias<Accumulator<T>>& bias,
+               bool overlap, Own<T>& own) {
+  const World w = world();
   RankPlan plan = strategy.plan(problem, w.rank);
   const RankAudit planned = audit(problem, plan);
-  Executor<T> executor(MPI_COMM_WORLD, problem, std::move(plan), bias,
-                       {q.view(), keys.view(), o.view(), lse.view()});
-  executor.forward(overlap);
-  std::fill_n(o.data(), o.shape().elements(), std::numeric_limits<T>::quiet_NaN());
-  executor.forward(overlap);
-
+  Executor<T> executor(MPI_COMM_WORLD, problem, std::move(plan), bias, own.views());
+  executor.run(overlap);
+  const auto spoil = [](auto& tensor, auto value) {
+    std::fill_n(tensor.data(), tensor.shape().elements(), value);
+  };
+  if (problem.pass == Pass::forward) {
+    spoil(own.o, T(std::numeric_limits<float>::quiet_NaN()));
+  } else {
+    spoil(own.dq, std::numeric_limits<Accumulator<T>>::quiet_NaN());
+    spoil(own.d_keys, std::numeric_limits<Accumulator<T>>::quiet_NaN());
+  }
+  executor.run(overlap);
   for (int peer = 0; peer < w.ranks; ++peer) {
     const auto index = static_cast<std::size_t>(peer);
     EXPECT_EQ(executor.traffic().bytes_to[index], 2 * planned.bytes_to[index]) << strategy.name;
     EXPECT_EQ(executor.traffic().messages_to[index], 2 * planned.messages_to[index]) << strategy.name;
   }
-  double sums[3] = {0, 0, static_cast<double>(2 * planned.bytes_sent() - executor.traffic().bytes_received)};
-  for (std::int64_t i = 0; i < o.shape().elements(); ++i) {
-    sums[0] += std::pow(static_cast<double>(o.data()[i]) - expected.data()[i], 2);
-    sums[1] += std::pow(expected.data()[i], 2);
-  }
-  double lse_error = 0;
-  for (std::int64_t i = 0; i < lse.shape().elements(); ++i) {
-    const double difference = std::abs(static_cast<double>(lse.data()[i]) - expected_lse.data()[i]);
-    lse_error = std::isnan(difference)
-                    ? INFINITY
-                    : std::max(lse_error, difference / std::max(1.0, std::abs(expected_lse.data()[i])));
-  }
-  MPI_Allreduce(MPI_IN_PLACE, sums, 3, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-  MPI_Allreduce(MPI_IN_PLACE, &lse_error, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-  EXPECT_EQ(sums[2], 0.0) << "bytes sent and received differ";
-  return std::max(std::sqrt(sums[0] / sums[1]), lse_error);
+  std::int64_t difference = 2 * planned.bytes_sent() - executor.traffic().bytes_received;
+  MPI_Allreduce(MPI_IN_PLACE, &difference, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+  EXPECT_EQ(difference, 0) << "bytes sent and received differ: " << strategy.name;
 }
 
-TEST(Executor, OfEveryPatternStrategyAndLayoutMatchesTheReference) {
+/// Relative Frobenius error over all ranks; gradients, which cancel, beside numbers of about `size`.
+template <class T>
+double error_of(TensorView<const T> got, const Shard& shard, TensorView<const double> whole,
+                double size = 0) {
+  Tensor<double> expected(got.shape);
+  take_shard<double>(shard, whole, expected.view());
+  double sums[3] = {0, 0, static_cast<double>(got.shape.elements())};
+  for (std::int64_t b = 0; b < got.shape.batch; ++b) {
+    for (std::int64_t h = 0; h < got.shape.heads; ++h) {
+      for (std::int64_t t = 0; t < got.shape.tokens; ++t) {
+        for (std::int64_t d = 0; d < got.shape.head_dim; ++d) {
+          const double value = static_cast<double>(got.row(b, h, t)[d]), exact = expected.view().row(b, h, t)[d];
+          if (std::isinf(exact) && value == exact) continue;
+          sums[0] += std::pow(value - exact, 2);
+          sums[1] += exact * exact;
+        }
+      }
+    }
+  }
+  MPI_Allreduce(MPI_IN_PLACE, sums, 3, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+  return std::sqrt(sums[0] / (sums[1] + size * size * sums[2]));
+}
+
+struct Bounds {
+  double output, lse, gradient;
+};
+
+template <class T>
+void expect_right(Problem problem, const PlannerRow& strategy, const Whole& whole, bool overlap,
+                  const Bounds& bounds, const std::string& what) {
+  using A = Accumulator<T>;
+  problem.element_bytes = sizeof(T);
+  problem.accumulator_bytes = sizeof(A);
+  const Shard shard = problem.layout.shard(world().rank);
+  const std::vector<A> table(whole.table.begin(), whole.table.end());
+  const DistanceBias<A> bias{table.empty() ? nullptr : table.data(), std::max<std::int64_t>(whole.reach, 0)};
+  Own<T> own(problem, shard, whole);
+  problem.pass = Pass::forward;
+  run_twice<T>(problem, strategy, bias, overlap, own);
+  EXPECT_LT(error_of<T>(own.o.view(), shard, whole.o.view()), bounds.output) << what;
+  EXPECT_LT(error_of<A>(own.lse.view(), shard, whole.lse.view(), 1.0), bounds.lse) << what;
+  problem.pass = Pass::backward;
+  run_twice<T>(problem, strategy, bias, overlap, own);
+  EXPECT_LT(error_of<A>(own.dq.view(), shard, whole.dq.view(), 1.0), bounds.gradient) << what << " dq";
+  EXPECT_LT(error_of<A>(first_half(own.d_keys.view()), shard, whole.dk.view(), 1.0), bounds.gradient)
+      << what << " dk";
+  EXPECT_LT(error_of<A>(second_half(own.d_keys.view()), shard, whole.dv.view(), 1.0), bounds.gradient)
+      << what << " dv";
+}
+
+TEST(Executor, OfEveryPatternStrategyAndLayoutMatchesTheReferenceForwardAndBackward) {
   const World w = world();
   Random random(7);
   for (int trial = 0; trial < 40; ++trial) {
-    Problem problem = random_problem(random, w.ranks);
-    const Whole whole(problem, random);
+    Problem problem = world_problem(random, w.ranks);
+    const Whole whole(problem, trial % 2 == 0, random);
     for (const LayoutRow& layout : kLayouts) {
       problem.layout.kind = layout.kind;
       for (const PlannerRow& strategy : kPlanners) {
-        const std::string what = fmt::format(
-            "trial {} {} {} kind {} causal {} S {} P {}", trial, strategy.name, layout.name,
-            static_cast<int>(problem.pattern.kind), problem.pattern.causal, problem.pattern.seq_len, w.ranks);
-        EXPECT_LT(error_of<float>(problem, strategy, whole, trial % 4 != 0), 2e-6) << what;
-        Problem wide = problem;
-        wide.element_bytes = wide.accumulator_bytes = sizeof(double);
-        EXPECT_LT(error_of<double>(wide, strategy, whole, true), 4e-15) << what;
+        const std::string what =
+            fmt::format("trial {} {} {} kind {} causal {} S {} P {} H {}/{} degree {}", trial, strategy.name,
+                        layout.name, static_cast<int>(problem.pattern.kind), problem.pattern.causal,
+                        problem.pattern.seq_len, w.ranks, problem.heads, problem.kv_heads,
+                        problem.ulysses_degree);
+        const bool overlap = trial % 4 != 0;
+        expect_right<float>(problem, strategy, whole, overlap, {2e-6, 2e-6, 4e-6}, what);
+        expect_right<double>(problem, strategy, whole, overlap, {4e-15, 4e-15, 8e-15}, what);
+        if (trial % 2 == 0)
+          expect_right<BFloat16>(problem, strategy, whole, overlap, {1e-2, 1e-5, 1e-2}, what);
       }
     }
   }
 }
 
+/// The same plan gives the same bits, however messages and threads happen to meet.
+TEST(Executor, GivesTheSameBitsEveryTime) {
+  const World w = world();
+  Random random(8);
+  Problem problem = world_problem(random, w.ranks);
+  problem.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = 300};
+  problem.layout = {LayoutKind::zigzag, 300, w.ranks};
+  const Whole whole(problem, false, random);
+  const Shard shard = problem.layout.shard(w.rank);
+  for (const PlannerRow& strategy : kPlanners) {
+    std::vector<float> first;
+    for (int time = 0; time < 3; ++time) {
+      Own<float> own(problem, shard, whole);
+      for (const Pass pass : {Pass::forward, Pass::backward}) {
+        problem.pass = pass;
+        run_twice<float>(problem, strategy, {}, time != 1, own);
+      }
+      std::vector<float> now(own.o.data(), own.o.data() + own.o.shape().elements());
+      now.insert(now.end(), own.dq.data(), own.dq.data() + own.dq.shape().elements());
+      now.insert(now.end(), own.d_keys.data(), own.d_keys.data() + own.d_keys.shape().elements());
+      if (first.empty()) first = now;
+      EXPECT_EQ(first, now) << strategy.name;
+    }
+  }
+}
+
 TEST(Executor, SendsRowsBeyondTwoToTheThirtyOneBytesAsOneItem) {
-  // The datatype alone: 2^20 rows of 4 KiB in two planes are 8 GiB, counted in rows.
-  const Datatype type = rows_of_planes({{0, 1 << 20}}, 2, 1 << 20, 4096);
+  // The datatype alone: 2^20 rows of 4 KiB in two planes of three are 8 GiB, counted in rows.
+  const Datatype type = rows_of_planes({{0, 1 << 20}}, {1, 3, {1, 3}, 1 << 20, 4096});
   EXPECT_EQ(payload_bytes(type.get()), std::int64_t{2} << 32);
 }
 

@@ -8,6 +8,10 @@ namespace {
 
 constexpr std::int64_t kArenaAlignment = 64;
 
+std::int64_t aligned(std::int64_t bytes) {
+  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+}
+
 struct Lifetime {
   std::size_t first = std::numeric_limits<std::size_t>::max();
   std::size_t last = 0;
@@ -33,6 +37,9 @@ std::vector<Lifetime> lifetimes(const RankPlan& plan) {
     for (const Merge& merge : step.merges) {
       use(merge.from);
       use(merge.into);
+    }
+    for (std::size_t buffer = kOwnBuffers; step.allgather_keys && buffer < plan.buffers.size(); ++buffer) {
+      if (plan.buffers[buffer].offset >= 0) life[buffer].use(s);  // filled by the collective
     }
   }
   for (const Delivery& delivery : plan.deliveries)
@@ -75,7 +82,7 @@ std::int64_t first_fit(const RankPlan& plan, const std::vector<std::size_t>& pla
   std::int64_t offset = 0;
   for (const Interval& interval : joined(std::move(taken))) {
     if (offset + size <= interval.begin) break;
-    offset = interval.end;
+    offset = aligned(interval.end);
   }
   return offset;
 }
@@ -184,9 +191,7 @@ Rows all_rows(const Buffer& buffer) {
 void place_buffers(const Problem& problem, RankPlan& plan) {
   const std::vector<Lifetime> life = lifetimes(plan);
   const auto bytes = [&](const Buffer& buffer) {
-    const std::int64_t exact =
-        tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads);
-    return (exact + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+    return aligned(tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads));
   };
   std::vector<std::size_t> by_first_use;
   for (std::size_t i = kOwnBuffers; i < plan.buffers.size(); ++i) by_first_use.push_back(i);
@@ -208,7 +213,7 @@ void place_buffers(const Problem& problem, RankPlan& plan) {
     if (buffer.offset < 0) buffer.offset = gaps ? first_fit(plan, placed, bytes, size) : top;
     placed.push_back(i);
     first_to_end = std::min(first_to_end, life[i].last);
-    top = std::max(top, buffer.offset + size);
+    top = std::max(top, aligned(buffer.offset + size));
   }
   plan.arena_bytes = top;
 }
