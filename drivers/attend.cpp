@@ -7,15 +7,16 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <type_traits>
+#include <utility>
 
 #include "drivers/attention_weights.h"
 #include "drivers/commands.h"
-#include "drivers/execution/executor.h"
+#include "drivers/execution/row_operations.h"
 #include "drivers/inputs.h"
+#include "drivers/layer.h"
 #include "drivers/problem.h"
 #include "drivers/run_header.h"
-#include "drivers/sharding/audit.h"
-#include "drivers/sharding/planner.h"
 #include "drivers/tensor_file.h"
 #include "kernels/simd.h"
 #include "results/agreement.h"
@@ -31,11 +32,13 @@ const Command& command() {
                                 .summary =
                                     "Reads /q (B, H, S, D), /k and /v (B, Hkv, S, D), f32 or f64, and writes "
                                     "/o and /lse (B, H, S). Sizes and type "
-                                    "come from the file. --position learned reads /bias (H, 2R+1), negative "
+                                    "come from the file. --pass backward or both also reads /do, shaped as "
+                                    "/q, and writes /dq, /dk and /dv. --dtype bf16 rounds what it reads, and "
+                                    "writes f32. --position learned reads /bias (H, 2R+1), negative "
                                     "distances first; --pattern document "
                                     "reads /document_starts.",
-                                .options = {{"input", "FILE", "HDF5 with /q, /k, /v"},
-                                            {"output", "FILE", "HDF5 to be made: /o, /lse"},
+                                .options = {{"input", "FILE", "HDF5 with /q, /k, /v, and /do for gradients"},
+                                            {"output", "FILE", "HDF5 to be made: /o, /lse, gradients"},
                                             {"weights", "", "also write /weights (B, H, S, S), S <= 4096"},
                                             simd_option()}};
   return kCommand;
@@ -64,6 +67,12 @@ Case case_of(const CommandLine& line, const TensorInput& input) {
     throw std::invalid_argument(
         fmt::format("/q has the shape ({}) and /k ({}); expected (B, H, S, D) and (B, Hkv, S, D)",
                     fmt::join(q, ", "), fmt::join(k, ", ")));
+  }
+  if (c.pass != "forward") {
+    if (const std::vector<std::int64_t> d_o = input.extents("/do", 4); d_o != q) {
+      throw std::invalid_argument(fmt::format("/do has the shape ({}) and /q ({}); expected the same",
+                                              fmt::join(d_o, ", "), fmt::join(q, ", ")));
+    }
   }
   take(c, &Case::batch, "batch", q[0], line, "/q");
   take(c, &Case::heads, "heads", q[1], line, "/q");
@@ -94,7 +103,7 @@ std::int64_t first_not_finite(TensorView<const T> view, const Shard& shard, std:
       for (const Run& run : shard) {
         for (std::int64_t t = 0; t < run.count; ++t, ++row) {
           for (std::int64_t d = 0; d < shape.head_dim; ++d) {
-            if (!std::isfinite(view.row(b, h, row)[d]))
+            if (!std::isfinite(static_cast<double>(view.row(b, h, row)[d])))
               return ((b * shape.heads + h) * seq_len + run.at(t)) * shape.head_dim + d;
           }
         }
@@ -127,6 +136,7 @@ void expect_no_overflow(MPI_Comm comm, const Case& c, TensorView<const T> lse, c
       first / c.seq_len / c.heads, first / c.seq_len % c.heads, first % c.seq_len, c.dtype));
 }
 
+/// T: float or double.
 template <class T>
 LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, const TensorInput& input) {
   const std::int64_t rows = tokens_in(shard);
@@ -137,6 +147,10 @@ LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, con
     input.read<T>("/q", shard, inputs.q.view());
     input.read<T>("/k", shard, inputs.k());
     input.read<T>("/v", shard, inputs.v());
+    if (c.pass != "forward") {
+      inputs.d_o = Tensor<T>(inputs.q.shape());
+      input.read<T>("/do", shard, inputs.d_o.view());
+    }
     if (c.position == "learned") {
       const std::vector<std::int64_t> extents = input.extents("/bias", 2);
       if (extents[0] != c.heads || extents[1] % 2 == 0) {
@@ -150,6 +164,7 @@ LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, con
   expect_finite<T>(comm, "/q", inputs.q.view(), shard, c.seq_len);
   expect_finite<T>(comm, "/k", inputs.k(), shard, c.seq_len);
   expect_finite<T>(comm, "/v", inputs.v(), shard, c.seq_len);
+  if (c.pass != "forward") expect_finite<T>(comm, "/do", inputs.d_o.view(), shard, c.seq_len);
   const auto bad =
       std::find_if(inputs.table.begin(), inputs.table.end(), [](T value) { return !std::isfinite(value); });
   if (bad != inputs.table.end()) {
@@ -161,47 +176,72 @@ LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, con
   return inputs;
 }
 
+/// Everything that attend writes, in the type that it is computed in.
+template <class T>
+void write_results(const Case& c, const Shard& shard, Layer<T>& layer, TensorView<const Accumulator<T>> weights,
+                   TensorOutput& output) {
+  using A = Accumulator<T>;
+  const std::vector<std::int64_t> of_queries{c.batch, c.heads, c.seq_len, c.head_dim};
+  const std::vector<std::int64_t> of_keys{c.batch, c.kv_heads, c.seq_len, c.head_dim};
+  if constexpr (std::is_same_v<T, A>) {
+    output.write<A>("/o", of_queries, shard, layer.o.view());
+  } else {
+    Tensor<A> o(layer.o.shape());
+    copy_rows<A>(layer.o.view(), o.view());
+    output.write<A>("/o", of_queries, shard, o.view());
+  }
+  output.write<A>("/lse", {c.batch, c.heads, c.seq_len}, shard, layer.lse.view());
+  if (layer.runs(Pass::backward)) {
+    const TensorView<A> dq = layer.dq.view(), dk = first_half(layer.d_keys.view());
+    undo_position(c, shard, dq, dk);
+    output.write<A>("/dq", of_queries, shard, dq);
+    output.write<A>("/dk", of_keys, shard, dk);
+    output.write<A>("/dv", of_keys, shard, second_half(layer.d_keys.view()));
+  }
+  if (weights.data != nullptr)
+    output.write<A>("/weights", {c.batch, c.heads, c.seq_len, c.seq_len}, shard, weights);
+}
+
 template <class T>
 void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const TensorInput& input,
                  const CommandLine& line) {
-  int rank = 0, ranks = 1;
+  using A = Accumulator<T>;
+  int rank = 0;
   MPI_Comm_rank(comm, &rank);
-  MPI_Comm_size(comm, &ranks);
   const Placement placement = find_placement(comm);
   const int threads = threads_for(c.threads, placement);
   const Shard shard = problem.layout.shard(rank);
-  RankPlan plan = planner(c.strategy).plan(problem, rank);
+  std::vector<PlannedPass> passes = plan_passes(c, problem, rank);
   const bool with_weights = line.has("weights");
   const std::int64_t weight_bytes =  // and all keys in f64
-      with_weights ? c.batch * c.heads * tokens_in(shard) * c.seq_len * problem.element_bytes +
+      with_weights ? c.batch * c.heads * tokens_in(shard) * c.seq_len * problem.accumulator_bytes +
                          c.batch * c.kv_heads * c.seq_len * c.head_dim * 8
                    : 0;
-  expect_memory(comm, rank_bytes(problem, audit(problem, plan), c, threads) + weight_bytes);
+  expect_memory(comm, rank_bytes(c, passes, threads) + weight_bytes);
 
   const std::int64_t rows = c.batch * c.heads * c.seq_len;
-  TensorOutput output(comm, line.at("output"),
-                      rows * (c.head_dim + 1 + (with_weights ? c.seq_len : 0)) * problem.element_bytes);
-  LayerInputs<T> inputs = read_inputs<T>(comm, c, shard, input);
-  Tensor<T> o, lse, weights;
-  std::unique_ptr<Executor<T>> executor;
-  on_all_ranks(comm, [&] {
-    o = Tensor<T>(inputs.q.shape());
-    lse = Tensor<T>({c.batch, c.heads, inputs.q.shape().tokens, 1});
-    if (with_weights) weights = Tensor<T>({c.batch, c.heads, inputs.q.shape().tokens, c.seq_len});
-    executor = std::make_unique<Executor<T>>(
-        comm, problem, std::move(plan), inputs.bias(),
-        ShardTensors<T>{inputs.q.view(), inputs.keys.view(), o.view(), lse.view()});
-  });
+  const std::int64_t gradients = c.pass == "forward" ? 0 : c.head_dim + 2 * c.head_dim * c.kv_heads / c.heads;
+  TensorOutput output(
+      comm, line.at("output"),
+      rows * (c.head_dim + 1 + gradients + (with_weights ? c.seq_len : 0)) * problem.accumulator_bytes);
   ThreadTeam team(threads, placement);
-  team.run([&] { executor->forward(c.overlap); });
-  expect_no_overflow<T>(comm, c, lse.view(), shard);
-  if (with_weights)
-    attention_weights<T>(comm, problem, inputs.bias(), inputs.q.view(), inputs.k(), weights.view());
+  LayerInputs<T> inputs = in_storage<T>(read_inputs<A>(comm, c, shard, input));
+  std::unique_ptr<Layer<T>> layer;
+  Tensor<A> weights;
+  on_all_ranks(comm, [&] {
+    layer = std::make_unique<Layer<T>>(comm, std::move(inputs), passes);
+    if (with_weights) weights = Tensor<A>({c.batch, c.heads, tokens_in(shard), c.seq_len});
+  });
+  for (const PlannedPass& pass : passes) {
+    team.run([&] { layer->run(pass.problem.pass, c.overlap); });
+    if (pass.problem.pass == Pass::forward) expect_no_overflow<A>(comm, c, layer->lse.view(), shard);
+  }
+  if (with_weights) {
+    attention_weights<T>(comm, problem, layer->inputs.bias(), layer->inputs.q.view(), layer->inputs.k(),
+                         weights.view());
+  }
   output.open();
-  output.write<T>("/o", {c.batch, c.heads, c.seq_len, c.head_dim}, shard, o.view());
-  output.write<T>("/lse", {c.batch, c.heads, c.seq_len}, shard, lse.view());
-  if (with_weights)
-    output.write<T>("/weights", {c.batch, c.heads, c.seq_len, c.seq_len}, shard, weights.view());
+  write_results<T>(c, shard, *layer, std::as_const(weights).view(), output);
   output.finish();
 }
 
@@ -229,6 +269,8 @@ int run_attend(Arguments arguments) {
   const Problem problem = make_problem(c, ranks, starts_of(c, input));
   if (c.dtype == "f64") {
     attend_file<double>(MPI_COMM_WORLD, c, problem, input, line);
+  } else if (c.dtype == "bf16") {
+    attend_file<BFloat16>(MPI_COMM_WORLD, c, problem, input, line);
   } else {
     attend_file<float>(MPI_COMM_WORLD, c, problem, input, line);
   }

@@ -21,7 +21,9 @@ Tensor<double> gather_keys(MPI_Comm comm, const Problem& problem, const Shard& s
       std::int64_t row = 0;
       for (const Run& run : shard) {
         for (std::int64_t t = 0; t < run.count; ++t, ++row) {
-          std::copy_n(k.row(b, h, row), problem.head_dim, whole.view().row(b, h, run.at(t)));
+          std::transform(k.row(b, h, row), k.row(b, h, row) + problem.head_dim,
+                         whole.view().row(b, h, run.at(t)),
+                         [](T value) { return static_cast<double>(value); });
         }
       }
       MPI_Allreduce(MPI_IN_PLACE, whole.view().row(b, h, 0),
@@ -33,7 +35,8 @@ Tensor<double> gather_keys(MPI_Comm comm, const Problem& problem, const Shard& s
 
 /// Scores of one query over the visible keys, in f64: (key position, score).
 template <class T>
-std::vector<std::pair<std::int64_t, double>> scores_of(const Problem& problem, const DistanceBias<T>& bias,
+std::vector<std::pair<std::int64_t, double>> scores_of(const Problem& problem,
+                                                       const DistanceBias<Accumulator<T>>& bias,
                                                        std::int64_t head, std::int64_t position,
                                                        const T* query, TensorView<const double> keys) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(problem.head_dim));
@@ -58,8 +61,9 @@ std::vector<std::pair<std::int64_t, double>> scores_of(const Problem& problem, c
 }  // namespace
 
 template <class T>
-void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias<T>& bias,
-                       TensorView<const T> q, TensorView<const T> k, TensorView<T> weights) {
+void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias<Accumulator<T>>& bias,
+                       TensorView<const T> q, TensorView<const T> k, TensorView<Accumulator<T>> weights) {
+  using A = Accumulator<T>;
   int rank = 0;
   MPI_Comm_rank(comm, &rank);
   const Shard shard = problem.layout.shard(rank);
@@ -72,20 +76,22 @@ void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias
     TensorView<const double> entry = keys.view();
     entry.data += b * entry.batch_stride;
     const auto scores =
-        scores_of(problem, bias, h, positions[static_cast<std::size_t>(row)], q.row(b, h, row), entry);
+        scores_of<T>(problem, bias, h, positions[static_cast<std::size_t>(row)], q.row(b, h, row), entry);
     double highest = -std::numeric_limits<double>::infinity(), sum = 0;
     for (const auto& [j, score] : scores) highest = std::max(highest, score);
     for (const auto& [j, score] : scores) sum += std::exp(score - highest);
-    T* out = weights.row(b, h, row);
-    std::fill_n(out, problem.pattern.seq_len, T{0});
-    for (const auto& [j, score] : scores) out[j] = static_cast<T>(std::exp(score - highest) / sum);
+    A* out = weights.row(b, h, row);
+    std::fill_n(out, problem.pattern.seq_len, A{0});
+    for (const auto& [j, score] : scores) out[j] = static_cast<A>(std::exp(score - highest) / sum);
   });
 }
 
-template void attention_weights<float>(MPI_Comm, const Problem&, const DistanceBias<float>&,
-                                       TensorView<const float>, TensorView<const float>, TensorView<float>);
-template void attention_weights<double>(MPI_Comm, const Problem&, const DistanceBias<double>&,
-                                        TensorView<const double>, TensorView<const double>,
-                                        TensorView<double>);
+#define LONGSEQ_INSTANTIATE(T)                                                                              \
+  template void attention_weights<T>(MPI_Comm, const Problem&, const DistanceBias<Accumulator<T>>&,         \
+                                     TensorView<const T>, TensorView<const T>, TensorView<Accumulator<T>>);
+LONGSEQ_INSTANTIATE(float)
+LONGSEQ_INSTANTIATE(double)
+LONGSEQ_INSTANTIATE(BFloat16)
+#undef LONGSEQ_INSTANTIATE
 
 }  // namespace longseq

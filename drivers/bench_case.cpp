@@ -9,15 +9,13 @@
 #include <memory>
 
 #include "drivers/case_record.h"
-#include "drivers/execution/executor.h"
 #include "drivers/inputs.h"
+#include "drivers/layer.h"
 #include "drivers/problem.h"
-#include "drivers/sharding/audit.h"
-#include "drivers/sharding/planner.h"
 #include "results/agreement.h"
 #include "suite/clean.h"
 #include "suite/statistics.h"
-#include "suite/verify.h"
+#include "suite/verify_gradients.h"
 
 namespace longseq {
 namespace {
@@ -32,13 +30,11 @@ std::int64_t peak_memory_bytes() {
   return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
-PhaseTimes phases(const PassTimes& times) {
-  PhaseTimes result{};
-  result[kCompute] = times.compute;
-  result[kCommunication] = times.communication;
-  result[kWaiting] = times.waiting;
-  result[kMerging] = times.merging;
-  return result;
+void add(const PassTimes& times, PhaseTimes& phases) {
+  phases[kCompute] += times.compute;
+  phases[kCommunication] += times.communication;
+  phases[kWaiting] += times.waiting;
+  phases[kMerging] += times.merging;
 }
 
 /// Seconds per repetition that this rank spends on messages, median.
@@ -73,54 +69,81 @@ bool traffic_as_planned(MPI_Comm comm, const RankAudit& planned, const Traffic& 
   return same != 0 && totals[0] == totals[1];
 }
 
-/// Everything that a case allocates on this rank.
-template <class T>
-struct CaseMemory {
-  LayerInputs<T> inputs;
-  Tensor<T> o;
-  Tensor<T> lse;
-  std::unique_ptr<Executor<T>> executor;
-};
-
 /// Allocates, on all ranks or on none.
 template <class T>
-CaseMemory<T> prepare(const Launch& launch, const Case& c, const Problem& problem, const RankPlan& plan,
-                      ThreadTeam& team) {
-  CaseMemory<T> memory;
+std::unique_ptr<Layer<T>> prepare(const Launch& launch, const Case& c, std::vector<PlannedPass>& passes,
+                                  ThreadTeam& team) {
+  std::unique_ptr<Layer<T>> layer;
   on_all_ranks(launch.comm, [&] {
-    memory.inputs =
-        team.run([&] { return make_inputs<T>(c, problem.layout.shard(launch.rank), launch.data_dir); });
-    memory.o = Tensor<T>(memory.inputs.q.shape());
-    memory.lse = Tensor<T>({c.batch, c.heads, memory.o.shape().tokens, 1});
-    memory.executor =
-        std::make_unique<Executor<T>>(launch.comm, problem, plan, memory.inputs.bias(),
-                                      ShardTensors<T>{memory.inputs.q.view(), memory.inputs.keys.view(),
-                                                      memory.o.view(), memory.lse.view()});
+    const Shard shard = passes.front().problem.layout.shard(launch.rank);
+    LayerInputs<T> inputs = team.run(
+        [&] { return in_storage<T>(make_inputs<Accumulator<T>>(c, shard, launch.data_dir)); });
+    layer = std::make_unique<Layer<T>>(launch.comm, std::move(inputs), passes);
   });
-  return memory;
+  return layer;
+}
+
+/// The plans' figures of the passes that count, together.
+RankAudit counted(const Case& c, std::span<const PlannedPass> passes) {
+  RankAudit sum;
+  for (const PlannedPass& pass : passes) {
+    if (!counts(c, pass.problem.pass)) continue;
+    sum.bytes_to.resize(pass.audit.bytes_to.size());
+    sum.messages_to.resize(pass.audit.messages_to.size());
+    for (std::size_t peer = 0; peer < sum.bytes_to.size(); ++peer) {
+      sum.bytes_to[peer] += pass.audit.bytes_to[peer];
+      sum.messages_to[peer] += pass.audit.messages_to[peer];
+    }
+  }
+  return sum;
+}
+
+template <class T>
+Traffic counted_traffic(const Case& c, const Layer<T>& layer) {
+  Traffic sum;
+  for (const Pass pass : passes_run(c)) {
+    if (!counts(c, pass)) continue;
+    const Traffic& own = layer.traffic(pass);
+    sum.bytes_to.resize(own.bytes_to.size());
+    sum.messages_to.resize(own.messages_to.size());
+    for (std::size_t peer = 0; peer < sum.bytes_to.size(); ++peer) {
+      sum.bytes_to[peer] += own.bytes_to[peer];
+      sum.messages_to[peer] += own.messages_to[peer];
+    }
+    sum.bytes_received += own.bytes_received;
+  }
+  return sum;
 }
 
 /// The measured repetitions, the ceilings and the machine's load around them, and the control with overlap
 /// off.
 template <class T>
-void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Executor<T>& executor,
+void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Layer<T>& layer,
                   const std::function<void(const Measurement&)>& seen, CaseFacts& facts) {
   const bool f64 = c.dtype == "f64";
   facts.peak_before = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, f64, kPeakSeconds));
   facts.exchange_bandwidth = ring_shift_rate(launch.comm);
   const CpuTime cpu_before = read_cpu_time(launch.comm, launch.placement);
-  const auto pass = [&](bool overlap) { return phases(team.run([&] { return executor.forward(overlap); })); };
+  const auto repetition = [&](bool overlap) {
+    PhaseTimes phases{};
+    for (const Pass pass : passes_run(c)) {
+      if (counts(c, pass)) add(team.run([&] { return layer.run(pass, overlap); }), phases);
+    }
+    return phases;
+  };
+  if (!counts(c, Pass::forward))  // its results, once
+    team.run([&] { return layer.run(Pass::forward, true); });
   facts.measurement = measure(
-      launch.comm, stopping_rules(c), kWarmups, [&] { return pass(c.overlap); }, seen);
+      launch.comm, stopping_rules(c), kWarmups, [&] { return repetition(c.overlap); }, seen);
   const CpuTime cpu_after = read_cpu_time(launch.comm, launch.placement);
   facts.peak_after = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, f64, kPeakSeconds));
   facts.exchange_bandwidth = std::max(facts.exchange_bandwidth, ring_shift_rate(launch.comm));
   facts.passes = static_cast<std::int64_t>(facts.measurement.repetitions.size());
-  facts.traffic = executor.traffic();
+  facts.traffic = counted_traffic(c, layer);
   facts.overlap_efficiency = std::numeric_limits<double>::quiet_NaN();
   if (c.overlap && launch.ranks > 1) {
     const std::vector<StoppingRule> few{MinimumRepetitions{kControlRepetitions}};
-    facts.control = measure(launch.comm, few, 1, [&] { return pass(false); }, {});
+    facts.control = measure(launch.comm, few, 1, [&] { return repetition(false); }, {});
     facts.overlap_efficiency = overlap_efficiency(launch.comm, facts.measurement, facts.control);
   }
   const Conditions conditions{
@@ -134,30 +157,40 @@ void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Executo
 }
 
 template <class T>
+void verify_case(const Launch& launch, const Case& c, const Problem& problem, Layer<T>& layer,
+                 CaseFacts& facts) {
+  const Shard shard = problem.layout.shard(launch.rank);
+  const ShardOutput<T> output{{shard.begin(), shard.end()}, layer.inputs.q.view(), layer.inputs.k(),
+                              layer.inputs.v(),             layer.o.view(),        layer.lse.view()};
+  const auto bias = layer.inputs.bias();
+  facts.errors = recompute<T>(launch.comm, problem.pattern, bias, output);
+  facts.bounds = error_bounds<T>(c.head_dim, c.seq_len, facts.errors.largest_score);
+  if (!layer.runs(Pass::backward)) return;
+  facts.gradient_errors = recompute_gradients<T>(
+      launch.comm, problem.pattern, bias, output,
+      {layer.inputs.d_o.view(), layer.dq.view(), first_half(layer.d_keys.view()),
+       second_half(layer.d_keys.view())});
+}
+
+template <class T>
 CaseRecord run_typed(const Launch& launch, const Case& c,
                      const std::function<void(const Measurement&)>& seen) {
   const Problem problem = make_problem(c, launch.ranks);
-  const RankPlan plan = planner(c.strategy).plan(problem, launch.rank);
-  const Shard shard = problem.layout.shard(launch.rank);
+  std::vector<PlannedPass> passes = plan_passes(c, problem, launch.rank);
   ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
-  CaseMemory<T> memory = prepare<T>(launch, c, problem, plan, team);
+  const std::unique_ptr<Layer<T>> layer = prepare<T>(launch, c, passes, team);
 
   CaseFacts facts;
   facts.threads = team.threads();
-  facts.planned = audit(problem, plan);
-  facts.flops = forward_flops(problem, facts.planned.pairs);
-  facts.projection_time = memory.inputs.projection_time;
+  facts.planned = counted(c, passes);
+  facts.planned_memory = rank_bytes(c, passes, team.threads());
+  for (const PlannedPass& pass : passes) {
+    if (counts(c, pass.problem.pass)) facts.flops += pass_flops(pass.problem, pass.audit.pairs);
+  }
+  facts.projection_time = layer->inputs.projection_time;
   facts.timer = launch.calibration.timer;
-  measure_case(launch, c, team, *memory.executor, seen, facts);
-
-  const ShardOutput<T> output{{shard.begin(), shard.end()},
-                              memory.inputs.q.view(),
-                              memory.inputs.k(),
-                              memory.inputs.v(),
-                              memory.o.view(),
-                              memory.lse.view()};
-  facts.errors = recompute(launch.comm, problem.pattern, memory.inputs.bias(), output);
-  facts.error_bound = error_bound(unit_roundoff<T>(), c.head_dim, c.seq_len, facts.errors.largest_score);
+  measure_case(launch, c, team, *layer, seen, facts);
+  verify_case(launch, c, problem, *layer, facts);
   facts.traffic_as_planned = traffic_as_planned(launch.comm, facts.planned, facts.traffic, facts.passes);
   facts.peak_memory = peak_memory_bytes();
   return case_record(launch, c, facts);
@@ -167,18 +200,20 @@ CaseRecord run_typed(const Launch& launch, const Case& c,
 
 void expect_runnable(const Launch& launch, const Case& c) {
   if (c.dataset != "synthetic") on_all_ranks(launch.comm, [&] { expect_corpus(c, launch.data_dir); });
-  const Problem problem = make_problem(c, launch.ranks);
-  const RankPlan plan = planner(c.strategy).plan(problem, launch.rank);
-  const RankAudit planned = audit(problem, plan);
-  std::int64_t pairs = planned.pairs;
-  MPI_Allreduce(MPI_IN_PLACE, &pairs, 1, MPI_INT64_T, MPI_SUM, launch.comm);
-  expect_every_pair(problem, pairs);
-  expect_memory(launch.comm, rank_bytes(problem, planned, c, threads_for(c.threads, launch.placement)));
+  const std::vector<PlannedPass> passes = plan_passes(c, make_problem(c, launch.ranks), launch.rank);
+  for (const PlannedPass& pass : passes) {
+    std::int64_t pairs = pass.audit.pairs;
+    MPI_Allreduce(MPI_IN_PLACE, &pairs, 1, MPI_INT64_T, MPI_SUM, launch.comm);
+    expect_every_pair(pass.problem, pairs);
+  }
+  expect_memory(launch.comm, rank_bytes(c, passes, threads_for(c.threads, launch.placement)));
 }
 
 CaseRecord run_case(const Launch& launch, const Case& c,
                     const std::function<void(const Measurement&)>& seen) {
-  return c.dtype == "f64" ? run_typed<double>(launch, c, seen) : run_typed<float>(launch, c, seen);
+  if (c.dtype == "f64") return run_typed<double>(launch, c, seen);
+  if (c.dtype == "bf16") return run_typed<BFloat16>(launch, c, seen);
+  return run_typed<float>(launch, c, seen);
 }
 
 }  // namespace longseq

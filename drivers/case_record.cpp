@@ -79,14 +79,19 @@ Verdict judge(const Case& c, const CaseFacts& facts, const Figures& figures) {
   };
   verdict.valid = true;
   if (!facts.errors.finite) breach(verdict.valid, "not valid: the output has NaN or infinite values");
-  if (!(facts.errors.output <= facts.error_bound)) {
+  const auto expect_error = [&](const char* what, double error, double bound) {
+    if (error <= bound) return;
     breach(verdict.valid,
-           fmt::format("not valid: the output's relative error is {:.2e}, above the bound {:.2e}",
-                       facts.errors.output, facts.error_bound));
-  }
-  if (!(facts.errors.lse <= facts.error_bound)) {
-    breach(verdict.valid, fmt::format("not valid: the error of lse is {:.2e}, above the bound {:.2e}",
-                                      facts.errors.lse, facts.error_bound));
+           fmt::format("not valid: the relative error of {} is {:.2e}, above the bound {:.2e}", what, error, bound));
+  };
+  expect_error("the output", facts.errors.output, facts.bounds.output);
+  expect_error("lse", facts.errors.lse, facts.bounds.lse);
+  if (facts.gradient_errors) {
+    if (!facts.gradient_errors->finite)
+      breach(verdict.valid, "not valid: a gradient has NaN or infinite values");
+    expect_error("dq", facts.gradient_errors->dq, facts.bounds.gradient);
+    expect_error("dk", facts.gradient_errors->dk, facts.bounds.gradient);
+    expect_error("dv", facts.gradient_errors->dv, facts.bounds.gradient);
   }
   if (!facts.traffic_as_planned)
     breach(verdict.valid, "not valid: the counted bytes or messages differ from the plan's");
@@ -129,7 +134,7 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
   add("counted_repetitions", static_cast<std::int64_t>(facts.measurement.figures().size()), "1",
       "repetitions without warm-up");
   add("imbalance", figures.imbalance, "1", "mean computing time of a rank, maximum over mean of the ranks");
-  add("flops", figures.flops, "flop", "mask-exact FLOPs of the forward pass: 4 area H D per batch entry");
+  add("flops", figures.flops, "flop", "mask-exact FLOPs of the passes: 4 area H D per batch entry forward, 2.5 times that backward");
   add("flop_rate", rate, "flop/s", "mask-exact FLOPs over the median time");
   add("tokens_per_second", static_cast<double>(c.seq_len * c.batch) / figures.median_time, "1/s",
       "tokens over the median time");
@@ -141,7 +146,7 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
   add("bound_time", figures.bound_time, "s",
       "max(FLOPs / peak, bytes of the busiest sender / exchange bandwidth)");
   add("fraction_of_bound", figures.bound_time / figures.median_time, "1", "bound_time over median_time");
-  add("bytes_sent", figures.bytes_sent, "B", "payload sent by all ranks in one pass");
+  add("bytes_sent", figures.bytes_sent, "B", "payload sent by all ranks in one repetition");
   add("exchange_rate", sent_per_rank, "B/s", "payload of the busiest sender over the median time");
   add("fraction_of_bandwidth",
       facts.exchange_bandwidth > 0 ? sent_per_rank / facts.exchange_bandwidth : kNotKnown, "1",
@@ -154,9 +159,16 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
       "projections of q, k and v, apart from attention, slowest rank");
   add("verified_rows", facts.errors.rows, "1", "query positions recomputed in f64");
   add("output_error", facts.errors.output, "1", "relative Frobenius error of the output against f64");
-  add("output_bound", facts.error_bound, "1", "what rounding explains, from type, head_dim, keys and scores");
+  add("output_bound", facts.bounds.output, "1", "what rounding explains, from type, head_dim, keys and scores");
   add("lse_error", facts.errors.lse, "1", "largest error of lse relative to max(1, |lse|)");
-  add("lse_bound", facts.error_bound, "1", "the same bound");
+  add("lse_bound", facts.bounds.lse, "1", "the same bound, without rounding to storage");
+  const GradientErrors gradients =
+      facts.gradient_errors.value_or(GradientErrors{kNotKnown, kNotKnown, kNotKnown, true});
+  add("dq_error", gradients.dq, "1", "relative Frobenius error of dq against f64; NaN without a backward pass");
+  add("dk_error", gradients.dk, "1", "the same of dk");
+  add("dv_error", gradients.dv, "1", "the same of dv");
+  add("gradient_bound", facts.gradient_errors ? facts.bounds.gradient : kNotKnown, "1",
+      "what rounding explains of them");
   add("largest_score", facts.errors.largest_score, "1", "of the recomputed rows");
   add("valid", verdict.valid, "", "output and traffic are right");
   add("converged", verdict.converged, "", "the stopping rule was content");
@@ -209,25 +221,25 @@ void add_traffic(const CaseFacts& facts, Group& group) {
                           {"rank", "peer"},
                           per_pass(facts.traffic.bytes_to),
                           "B",
-                          "payload sent in one pass, counted",
+                          "payload sent in one repetition, counted",
                           true});
   group.arrays.push_back({"messages_sent",
                           {"rank", "peer"},
                           per_pass(facts.traffic.messages_to),
                           "1",
-                          "messages sent in one pass, counted",
+                          "messages sent in one repetition, counted",
                           true});
   group.arrays.push_back({"planned_bytes",
                           {"rank", "peer"},
                           facts.planned.bytes_to,
                           "B",
-                          "payload sent in one pass, by the plan",
+                          "payload sent in one repetition, by the plan",
                           true});
   group.arrays.push_back({"planned_messages",
                           {"rank", "peer"},
                           facts.planned.messages_to,
                           "1",
-                          "messages sent in one pass, by the plan",
+                          "messages sent in one repetition, by the plan",
                           true});
   group.arrays.push_back({"compute_flops",
                           {"rank"},
@@ -243,9 +255,9 @@ void add_traffic(const CaseFacts& facts, Group& group) {
                           true});
   group.arrays.push_back({"planned_memory",
                           {"rank"},
-                          std::vector<std::int64_t>{facts.planned.tensor_bytes + facts.planned.arena_bytes},
+                          std::vector<std::int64_t>{facts.planned_memory},
                           "B",
-                          "tensors and buffers, by the plan",
+                          "tensors, buffers and scratch, by the plan",
                           true});
 }
 
@@ -261,7 +273,7 @@ CaseRecord case_record(const Launch& launch, const Case& c, const CaseFacts& fac
   record.group.attributes.push_back({"stopping_rule", describe(stopping_rules(c))});
   record.group.attributes.push_back({"stopped", facts.measurement.decision.reason});
   record.group.attributes.push_back(
-      {"flops_convention", std::string("mask-exact: 4 * visible pairs * heads * head_dim")});
+      {"flops_convention", std::string("mask-exact: 4 * visible pairs * heads * head_dim forward, 2.5 times that backward")});
   add_samples(facts, record.group);
   add_traffic(facts, record.group);
   return record;

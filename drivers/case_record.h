@@ -1,10 +1,12 @@
 // From what was seen of a case to its figures, its verdict and its record.
 #pragma once
 
+#include <optional>
+
 #include "drivers/bench_case.h"
 #include "drivers/execution/executor.h"
 #include "drivers/sharding/audit.h"
-#include "suite/verify.h"
+#include "suite/verify_gradients.h"
 
 namespace longseq {
 
@@ -13,12 +15,14 @@ struct CaseFacts {
   Measurement measurement;
   Measurement control;  // overlap off; empty where there is none
   Errors errors;
-  double error_bound = 0;
-  std::int64_t passes = 0;  // warm-up included: what the traffic's counters have seen
+  std::optional<GradientErrors> gradient_errors;  // of a backward pass
+  Bounds bounds{};
+  std::int64_t passes = 0;  // repetitions, warm-up included: what the traffic's counters have seen
   Traffic traffic;
-  RankAudit planned;  // of one pass
+  RankAudit planned;  // traffic of one repetition
+  std::int64_t planned_memory = 0;
   bool traffic_as_planned = false;
-  double flops = 0;        // of this rank, mask-exact
+  double flops = 0;        // of this rank in one repetition, mask-exact
   double peak_before = 0;  // FLOP/s of all ranks together
   double peak_after = 0;
   double projection_time = 0;

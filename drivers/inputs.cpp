@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdlib>
 #include <stdexcept>
+#include <type_traits>
+#include <utility>
 
 #include "datasets/corpus.h"
 #include "datasets/synthetic.h"
@@ -139,6 +141,10 @@ LayerInputs<T> make_inputs(const Case& c, const Shard& shard, const std::filesys
   } else {
     project_corpus(c, shard, data_dir, inputs);
   }
+  if (c.pass != "forward") {
+    inputs.d_o = Tensor<T>(inputs.q.shape());
+    fill_synthetic(inputs.d_o.view(), shard, static_cast<std::uint64_t>(c.seed), TensorId::output_gradient);
+  }
   if (c.position == "learned") {
     inputs.reach = std::min(kLearnedReach, c.seq_len - 1);
     inputs.table =
@@ -162,16 +168,57 @@ void apply_position(const Case& c, const Shard& shard, LayerInputs<T>& inputs) {
   }
 }
 
+template <class A>
+void undo_position(const Case& c, const Shard& shard, TensorView<A> dq, TensorView<A> dk) {
+  if (c.position != "rotary") return;
+  for_each_run(shard, [&](Run run, std::int64_t first) {
+    const Interval rows{first, first + run.count};
+    rotate_gradient_by_position(dq.tokens(rows), run);
+    rotate_gradient_by_position(dk.tokens(rows), run);
+  });
+}
+
+template <class T>
+LayerInputs<T> in_storage(LayerInputs<Accumulator<T>> inputs) {
+  if constexpr (std::is_same_v<T, Accumulator<T>>) {
+    return inputs;
+  } else {
+    // Each tensor's wider one is let go before the next is rounded.
+    const auto rounded = [](Tensor<Accumulator<T>>& wide) {
+      const Tensor<Accumulator<T>> from = std::move(wide);
+      Tensor<T> tensor(from.shape());
+      tbb::parallel_for(std::int64_t{0}, from.shape().elements(),
+                        [&](std::int64_t i) { tensor.data()[i] = static_cast<T>(from.data()[i]); });
+      return tensor;
+    };
+    LayerInputs<T> own;
+    own.q = rounded(inputs.q);
+    own.keys = rounded(inputs.keys);
+    if (inputs.d_o.shape().elements() > 0) own.d_o = rounded(inputs.d_o);
+    own.table = std::move(inputs.table);
+    own.reach = inputs.reach;
+    own.projection_time = inputs.projection_time;
+    return own;
+  }
+}
+
 std::filesystem::path default_data_dir() {
   const char* directory = std::getenv("LONGSEQ_DATA");
   return directory != nullptr && *directory != '\0' ? directory : "data";
 }
 
+#define LONGSEQ_INSTANTIATE(T)                                                                              \
+  template LayerInputs<T> make_inputs<T>(const Case&, const Shard&, const std::filesystem::path&);          \
+  template void apply_position<T>(const Case&, const Shard&, LayerInputs<T>&);                              \
+  template void undo_position<T>(const Case&, const Shard&, TensorView<T>, TensorView<T>);
+LONGSEQ_INSTANTIATE(float)
+LONGSEQ_INSTANTIATE(double)
+#undef LONGSEQ_INSTANTIATE
 template struct LayerInputs<float>;
 template struct LayerInputs<double>;
-template LayerInputs<float> make_inputs<float>(const Case&, const Shard&, const std::filesystem::path&);
-template LayerInputs<double> make_inputs<double>(const Case&, const Shard&, const std::filesystem::path&);
-template void apply_position<float>(const Case&, const Shard&, LayerInputs<float>&);
-template void apply_position<double>(const Case&, const Shard&, LayerInputs<double>&);
+template struct LayerInputs<BFloat16>;
+template LayerInputs<float> in_storage<float>(LayerInputs<float>);
+template LayerInputs<double> in_storage<double>(LayerInputs<double>);
+template LayerInputs<BFloat16> in_storage<BFloat16>(LayerInputs<float>);
 
 }  // namespace longseq

@@ -14,28 +14,38 @@ namespace longseq {
 
 template <class T>
 struct LayerInputs {
+  using A = Accumulator<T>;
   Tensor<T> q;           // (batch, heads, rows, head_dim)
   Tensor<T> keys;        // (2·batch, kv_heads, rows, head_dim): all of K, then all of V
-  std::vector<T> table;  // of the distance bias, empty if there is none
+  Tensor<T> d_o;         // shaped as q; empty in a forward pass
+  std::vector<A> table;  // of the distance bias, empty if there is none
   std::int64_t reach = 0;
   double projection_time = 0;  // s for the q, k and v of all rows, median of several; 0 for synthetic tensors
 
-  DistanceBias<T> bias() const { return {table.empty() ? nullptr : table.data(), reach}; }
+  DistanceBias<A> bias() const { return {table.empty() ? nullptr : table.data(), reach}; }
   TensorView<T> k();
   TensorView<T> v();
 };
+
+/// The inputs in T, from those in its accumulator: as they are, or rounded.
+template <class T>
+LayerInputs<T> in_storage(LayerInputs<Accumulator<T>> inputs);
 
 /// Throws std::invalid_argument if the case's corpus is shorter than batch · seq_len tokens, and what
 /// open_corpus throws.
 void expect_corpus(const Case& c, const std::filesystem::path& data_dir);
 
-/// Throws as expect_corpus does. Runs in the caller's TBB arena.
+/// Throws as expect_corpus does. T: float or double. Runs in the caller's TBB arena.
 template <class T>
 LayerInputs<T> make_inputs(const Case& c, const Shard& shard, const std::filesystem::path& data_dir);
 
 /// Rotates q and k, or sets the bias table of the case's own seed or formula, as its position term says.
 template <class T>
 void apply_position(const Case& c, const Shard& shard, LayerInputs<T>& inputs);
+
+/// The gradients of q and k as they were before apply_position(), in place.
+template <class A>
+void undo_position(const Case& c, const Shard& shard, TensorView<A> dq, TensorView<A> dk);
 
 /// $LONGSEQ_DATA, or ./data.
 std::filesystem::path default_data_dir();

@@ -31,37 +31,47 @@ const Command& command() {
   return kCommand;
 }
 
+/// All ranks' shares of the passes that a case runs.
 struct Planned {
-  PlanAudit audit;
-  std::int64_t most_bytes = 0;  // of one rank, scratch and inputs included
+  std::vector<Problem> problems;    // of the passes
+  std::vector<PlanAudit> audits;    // of the passes
+  std::int64_t most_bytes = 0;      // of one rank, scratch and inputs included
 };
 
 Planned plan_all(const Problem& problem, const Case& c, int ranks) {
   struct Share {
-    RankAudit audit;
-    std::int64_t steps = 0;
+    std::vector<PlannedPass> passes;  // without their plans
+    std::vector<std::int64_t> steps;
     std::int64_t bytes = 0;
   };
   const int threads = static_cast<int>(std::max<std::int64_t>(c.threads, 1));
-  const PlannerRow& strategy = planner(c.strategy);
   Planned planned;
+  for (const Pass pass : passes_run(c)) {
+    planned.problems.push_back(problem);
+    planned.problems.back().pass = pass;
+  }
+  planned.audits.resize(planned.problems.size());
   constexpr int kAtOnce = 256;  // plans are priced and dropped, so that their number does not matter
   for (int begin = 0; begin < ranks; begin += kAtOnce) {
     const int end = std::min(begin + kAtOnce, ranks);
     std::vector<Share> shares(static_cast<std::size_t>(end - begin));
     tbb::parallel_for(begin, end, [&](int rank) {
-      const RankPlan plan = strategy.plan(problem, rank);
-      const RankAudit planned_rank = audit(problem, plan);
-      shares[static_cast<std::size_t>(rank - begin)] = {planned_rank,
-                                                        static_cast<std::int64_t>(plan.steps.size()),
-                                                        rank_bytes(problem, planned_rank, c, threads)};
+      Share& share = shares[static_cast<std::size_t>(rank - begin)];
+      share.passes = plan_passes(c, problem, rank);
+      share.bytes = rank_bytes(c, share.passes, threads);
+      for (PlannedPass& pass : share.passes) {
+        share.steps.push_back(static_cast<std::int64_t>(pass.plan.steps.size()));
+        pass.plan = {};
+      }
     });
     for (const Share& share : shares) {
-      planned.audit.add(share.audit, share.steps);
+      for (std::size_t pass = 0; pass < share.passes.size(); ++pass)
+        planned.audits[pass].add(share.passes[pass].audit, share.steps[pass]);
       planned.most_bytes = std::max(planned.most_bytes, share.bytes);
     }
   }
-  expect_every_pair(problem, planned.audit.pairs);
+  for (std::size_t pass = 0; pass < planned.audits.size(); ++pass)
+    expect_every_pair(planned.problems[pass], planned.audits[pass].pairs);
   return planned;
 }
 
@@ -84,25 +94,30 @@ std::vector<std::string> why_not(const Case& c, const Planned& planned, int rank
   return reasons;
 }
 
-void print(const Case& c, const Problem& problem, const Planned& planned, int ranks) {
-  const PlanAudit& audit = planned.audit;
-  const double flops = forward_flops(problem, audit.pairs);
-  const auto count = static_cast<double>(ranks);
-  fmt::print("{} on {} ranks\n", label(c), ranks);
-  fmt::print("  tokens per rank       {:.1f}\n", static_cast<double>(c.seq_len) / count);
-  fmt::print("  memory per rank       {} at most\n", gibibytes(static_cast<double>(planned.most_bytes)));
-  fmt::print("  memory in all         {} of tensors and buffers\n",
-             gibibytes(static_cast<double>(audit.total_memory_bytes)));
+void print_pass(const Problem& problem, const PlanAudit& audit, int ranks) {
+  const double flops = pass_flops(problem, audit.pairs);
+  fmt::print("  {}\n", name_of(problem.pass));
   fmt::print("  steps                 {}\n", audit.steps);
   fmt::print("  bytes sent per rank   {} at most, {:.0f} on average\n", audit.most_bytes_sent,
-             static_cast<double>(audit.bytes_sent) / count);
+             static_cast<double>(audit.bytes_sent) / ranks);
   fmt::print("  messages              {} in all\n", audit.messages_sent);
   fmt::print("  FLOPs                 {:.6g} (mask-exact), {:.6g} of the busiest rank\n", flops,
-             forward_flops(problem, audit.most_pairs));
+             pass_flops(problem, audit.most_pairs));
   fmt::print("  balance of work       {:.1f} % (mean over busiest rank: the ceiling of this layout)\n",
              100 * audit.balance());
   if (audit.bytes_sent > 0)
     fmt::print("  FLOPs per byte sent   {:.4g}\n", flops / static_cast<double>(audit.bytes_sent));
+}
+
+void print(const Case& c, const Planned& planned, int ranks) {
+  fmt::print("{} on {} ranks\n", label(c), ranks);
+  fmt::print("  tokens per rank       {:.1f}\n",
+             static_cast<double>(c.seq_len) / static_cast<double>(ranks));
+  fmt::print("  memory per rank       {} at most\n", gibibytes(static_cast<double>(planned.most_bytes)));
+  for (std::size_t pass = 0; pass < planned.problems.size(); ++pass) {
+    if (counts(c, planned.problems[pass].pass))
+      print_pass(planned.problems[pass], planned.audits[pass], ranks);
+  }
 }
 
 }  // namespace
@@ -123,7 +138,7 @@ int run_plan(Arguments arguments) {
   for (const Case& c : sweep.cases) {
     const Problem problem = make_problem(c, ranks);
     const Planned planned = plan_all(problem, c, ranks);
-    print(c, problem, planned, ranks);
+    print(c, planned, ranks);
     const std::vector<std::string> reasons =
         why_not(c, planned, per_node > 0 ? std::min(per_node, ranks) : ranks, node_bytes);
     for (const std::string& reason : reasons) fmt::print("  cannot run            {}\n", reason);

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "datasets/documents.h"
 #include "drivers/sharding/planner.h"
-#include "kernels/attention.h"
+#include "kernels/attention_backward.h"
 #include "results/agreement.h"
 #include "suite/gather.h"
 #include "suite/memory.h"
@@ -41,23 +43,67 @@ Problem make_problem(const Case& c, int ranks, std::vector<std::int64_t> starts)
   problem.heads = c.heads;
   problem.kv_heads = c.kv_heads;
   problem.head_dim = c.head_dim;
-  problem.element_bytes = problem.accumulator_bytes = c.dtype == "f64" ? 8 : 4;
+  problem.element_bytes = c.dtype == "f64" ? 8 : c.dtype == "bf16" ? 2 : 4;
+  problem.accumulator_bytes = c.dtype == "f64" ? 8 : 4;
+  problem.ulysses_degree = static_cast<int>(c.ulysses_degree);
   return problem;
 }
 
-std::int64_t rank_bytes(const Problem& problem, const RankAudit& planned, const Case& c, int threads) {
-  const std::int64_t scratch = c.dtype == "f64" ? attention_scratch_bytes<double>(c.head_dim)
-                                                : attention_scratch_bytes<float>(c.head_dim);
-  const std::int64_t bias = c.position == "alibi" ? 2 * c.seq_len * c.heads * problem.element_bytes : 0;
+std::vector<Pass> passes_run(const Case& c) {
+  if (c.pass == "forward") return {Pass::forward};
+  return {Pass::forward, Pass::backward};
+}
+
+bool counts(const Case& c, Pass pass) {
+  return c.pass == "both" || c.pass == name_of(pass);
+}
+
+std::string_view name_of(Pass pass) {
+  return pass == Pass::forward ? "forward" : "backward";
+}
+
+std::vector<PlannedPass> plan_passes(const Case& c, const Problem& forward, int rank) {
+  std::vector<PlannedPass> passes;
+  for (const Pass pass : passes_run(c)) {
+    Problem problem = forward;
+    problem.pass = pass;
+    RankPlan plan = planner(c.strategy).plan(problem, rank);
+    RankAudit planned = audit(problem, plan);
+    passes.push_back({std::move(problem), std::move(plan), std::move(planned)});
+  }
+  return passes;
+}
+
+namespace {
+
+template <class T>
+std::int64_t scratch_bytes(const Case& c) {
+  const std::int64_t forward = attention_scratch_bytes<T>(c.head_dim);
+  return c.pass == "forward" ? forward : std::max(forward, attention_backward_scratch_bytes<T>(c.head_dim));
+}
+
+}  // namespace
+
+std::int64_t rank_bytes(const Case& c, std::span<const PlannedPass> passes, int threads) {
+  const Problem& problem = passes.back().problem;
+  const std::int64_t scratch = c.dtype == "f64"    ? scratch_bytes<double>(c)
+                               : c.dtype == "bf16" ? scratch_bytes<BFloat16>(c)
+                                                   : scratch_bytes<float>(c);
+  const std::int64_t bias = c.position == "alibi" ? 2 * c.seq_len * c.heads * problem.accumulator_bytes : 0;
+  const std::int64_t rows = passes.back().audit.rows;
   std::int64_t layer = 0;  // a corpus' tokens, their embedding, the tables and weights
   if (c.dataset != "synthetic") {
     const std::int64_t width = c.heads * c.head_dim, kv_width = c.kv_heads * c.head_dim;
     constexpr std::int64_t kVocabulary = 256;  // of bytes; other corpora are of this order or less
-    layer = planned.rows * static_cast<std::int64_t>(sizeof(std::int32_t)) +
-            (planned.rows * width + width * width + 2 * width * kv_width + kVocabulary * width) *
-                problem.element_bytes;
+    layer = rows * static_cast<std::int64_t>(sizeof(std::int32_t)) +
+            (rows * width + width * width + 2 * width * kv_width + kVocabulary * width) *
+                problem.accumulator_bytes;
   }
-  return planned.tensor_bytes + planned.arena_bytes + threads * scratch + layer + bias;
+  if (problem.element_bytes < problem.accumulator_bytes)  // inputs are made in the accumulator's type
+    layer += rows * c.batch * (c.heads + 2 * c.kv_heads) * c.head_dim * problem.accumulator_bytes;
+  std::int64_t bytes = passes.back().audit.tensor_bytes;  // the backward pass's are the forward's and more
+  for (const PlannedPass& pass : passes) bytes += pass.audit.state_bytes + pass.audit.arena_bytes;
+  return bytes + threads * scratch + layer + bias;
 }
 
 void expect_memory(MPI_Comm comm, std::int64_t bytes) {

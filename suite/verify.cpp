@@ -3,59 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
+
+#include "suite/verify_sample.h"
 
 namespace longseq {
 namespace {
-
-constexpr double kWork = 2e9;  // multiply-adds that all ranks together may spend
-constexpr std::int64_t kFewest = 16;
-
-/// Whether query i sees key j: straight from the table in maths.md, section 2.
-bool sees(const Pattern& p, std::int64_t i, std::int64_t j) {
-  if (p.causal && j > i) return false;
-  const bool in_window = j >= i - p.window_left && j <= i + p.window_right;
-  switch (p.kind) {
-    case PatternKind::full:
-      return true;
-    case PatternKind::local:
-      return in_window;
-    case PatternKind::global:
-      return in_window || j < p.global_tokens || i < p.global_tokens;
-    case PatternKind::segment:
-      return j <= i && j >= i - i % p.segment_length - p.memory_length;
-    case PatternKind::document: {
-      const auto boundary =
-          std::upper_bound(p.document_starts.begin(), p.document_starts.end(), std::min(i, j));
-      return boundary == p.document_starts.end() || *boundary > std::max(i, j);
-    }
-  }
-  return false;
-}
-
-/// Query positions to recompute: all, or evenly spread ones with both ends, twice as many as ranks at least,
-/// so that each rank's output is looked at.
-std::vector<std::int64_t> sample(std::int64_t seq_len, std::int64_t heads, std::int64_t head_dim,
-                                 std::int64_t ranks) {
-  const double row_work = 2.0 * static_cast<double>(seq_len * heads * head_dim);
-  const auto affordable = static_cast<std::int64_t>(kWork / row_work);
-  const std::int64_t count = std::min(seq_len, std::max({kFewest, 2 * ranks, affordable}));
-  std::vector<std::int64_t> rows;
-  for (std::int64_t index = 0; index < count; ++index) {
-    rows.push_back(count == 1 ? 0 : index * (seq_len - 1) / (count - 1));
-  }
-  return rows;
-}
-
-/// Local row of a position, or −1.
-std::int64_t row_of(const std::vector<Run>& runs, std::int64_t position) {
-  std::int64_t first = 0;
-  for (const Run& run : runs) {
-    const Interval rows = run.rows_in({position, position + 1});
-    if (!rows.empty()) return first + rows.begin;
-    first += run.count;
-  }
-  return -1;
-}
 
 void sum_over_ranks(MPI_Comm comm, std::vector<double>& values) {
   MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM, comm);
@@ -65,7 +18,7 @@ void sum_over_ranks(MPI_Comm comm, std::vector<double>& values) {
 template <class T>
 class RowReference {
  public:
-  RowReference(MPI_Comm comm, const Pattern& pattern, const DistanceBias<T>& bias,
+  RowReference(MPI_Comm comm, const Pattern& pattern, const DistanceBias<Accumulator<T>>& bias,
                const ShardOutput<T>& shard)
       : comm_(comm), pattern_(pattern), bias_(bias), shard_(shard) {
     for (const Run& run : shard.positions) {
@@ -146,7 +99,7 @@ class RowReference {
 
   MPI_Comm comm_;
   const Pattern& pattern_;
-  const DistanceBias<T>& bias_;
+  const DistanceBias<Accumulator<T>>& bias_;
   const ShardOutput<T>& shard_;
   std::vector<std::int64_t> key_positions_;
 };
@@ -159,10 +112,11 @@ bool all_finite(const ShardOutput<T>& shard) {
     for (std::int64_t h = 0; h < shape.heads; ++h) {
       for (std::int64_t t = 0; t < shape.tokens; ++t) {
         const T* row = shard.o.row(b, h, t);
-        if (!std::all_of(row, row + shape.head_dim, [](T value) { return std::isfinite(value); }))
+        if (!std::all_of(row, row + shape.head_dim,
+                         [](T value) { return std::isfinite(static_cast<double>(value)); }))
           return false;
-        const T lse = *shard.lse.row(b, h, t);
-        if (std::isnan(lse) || lse == std::numeric_limits<T>::infinity()) return false;
+        const auto lse = static_cast<double>(*shard.lse.row(b, h, t));
+        if (std::isnan(lse) || lse == std::numeric_limits<double>::infinity()) return false;
       }
     }
   }
@@ -172,7 +126,7 @@ bool all_finite(const ShardOutput<T>& shard) {
 }  // namespace
 
 template <class T>
-Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<T>& bias,
+Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<Accumulator<T>>& bias,
                  const ShardOutput<T>& shard) {
   const std::int64_t heads = shard.q.shape.heads, head_dim = shard.q.shape.head_dim;
   int ranks = 1;
@@ -214,22 +168,28 @@ Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<T>& b
   return errors;
 }
 
-double error_bound(double unit, std::int64_t head_dim, std::int64_t keys, double largest_score) {
+double rounding_bound(double unit, std::int64_t head_dim, std::int64_t keys, double largest_score) {
   const double rounding = 16 + std::sqrt(static_cast<double>(head_dim)) +
                           std::log2(static_cast<double>(std::max<std::int64_t>(keys, 1)));
   return unit * rounding * std::max(1.0, largest_score / 8);
 }
 
 template <class T>
-double unit_roundoff() {
-  return std::numeric_limits<T>::epsilon() / 2;
+Bounds error_bounds(std::int64_t head_dim, std::int64_t keys, double largest_score) {
+  constexpr double kUnit = std::numeric_limits<Accumulator<T>>::epsilon() / 2;
+  constexpr double kStored = std::is_same_v<T, Accumulator<T>> ? 0.0 : 0x1p-7;  // four roundings to bf16
+  constexpr double kGradients = 4;
+  const double computed = rounding_bound(kUnit, head_dim, keys, largest_score);
+  return {kStored + computed, computed, kStored + kGradients * computed};
 }
 
-template Errors recompute<float>(MPI_Comm, const Pattern&, const DistanceBias<float>&,
-                                 const ShardOutput<float>&);
-template Errors recompute<double>(MPI_Comm, const Pattern&, const DistanceBias<double>&,
-                                  const ShardOutput<double>&);
-template double unit_roundoff<float>();
-template double unit_roundoff<double>();
+#define LONGSEQ_INSTANTIATE(T)                                                                            \
+  template Errors recompute<T>(MPI_Comm, const Pattern&, const DistanceBias<Accumulator<T>>&,             \
+                               const ShardOutput<T>&);                                                    \
+  template Bounds error_bounds<T>(std::int64_t, std::int64_t, double);
+LONGSEQ_INSTANTIATE(float)
+LONGSEQ_INSTANTIATE(double)
+LONGSEQ_INSTANTIATE(BFloat16)
+#undef LONGSEQ_INSTANTIATE
 
 }  // namespace longseq

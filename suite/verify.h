@@ -21,7 +21,7 @@ struct ShardOutput {
   TensorView<const T> k;
   TensorView<const T> v;
   TensorView<const T> o;
-  TensorView<const T> lse;
+  TensorView<const Accumulator<T>> lse;
 };
 
 struct Errors {
@@ -34,18 +34,25 @@ struct Errors {
 
 /// Collective. All query rows where that is cheap, else rows spread over the sequence, its ends among them.
 template <class T>
-Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<T>& bias,
+Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<Accumulator<T>>& bias,
                  const ShardOutput<T>& shard);
 
-/// The largest relative error that rounding explains, from the type's unit roundoff u, head_dim, the number
-/// of keys and the size of the scores: u·(16 + √head_dim + log2 keys)·max(1, largest_score/8). The three
-/// terms are exp2 and the decays, the dot product's random walk, and the sum over keys; a score s is off by
-/// about u·|s|, which moves its weight by as much. At most 2.9e-6 for f32 at head_dim 256 and 65,536 keys
-/// with scores of a few units.
-double error_bound(double unit_roundoff, std::int64_t head_dim, std::int64_t keys, double largest_score);
+/// The largest relative error that rounding explains, from the unit roundoff u of what is computed in,
+/// head_dim, the number of keys and the size of the scores: u·(16 + √head_dim + log2 keys)·max(1,
+/// largest_score/8). The three terms are exp2 and the decays, the dot product's random walk, and the sum over
+/// keys; a score s is off by about u·|s|, which moves its weight by as much. At most 2.9e-6 for f32 at head_dim
+/// 256 and 65,536 keys with scores of a few units.
+double rounding_bound(double unit_roundoff, std::int64_t head_dim, std::int64_t keys, double largest_score);
 
-/// u of float or double.
+struct Bounds {
+  double output;
+  double lse;
+  double gradient;
+};
+
+/// rounding_bound(), for gradients four times that, since they are products of two such results; where storage
+/// is bf16, and 2^-7 for what is rounded to it on the way, four roundings.
 template <class T>
-double unit_roundoff();
+Bounds error_bounds(std::int64_t head_dim, std::int64_t keys, double largest_score);
 
 }  // namespace longseq

@@ -1,5 +1,5 @@
 // The judge is judged: right outputs pass, one wrong number anywhere is seen, on any number of ranks.
-#include "suite/verify.h"
+#include "suite/verify_gradients.h"
 
 #include <gtest/gtest.h>
 
@@ -20,6 +20,7 @@ struct Problem {
   Pattern pattern{
       .kind = PatternKind::global, .causal = true, .seq_len = kTokens, .window_left = 9, .global_tokens = 3};
   Tensor<double> q{kQueries}, k{kKeys}, v{kKeys}, o{kQueries}, lse{{1, 4, kTokens, 1}};
+  Tensor<double> d_o{kQueries}, dq{kQueries}, dk{kKeys}, dv{kKeys};
   Interval own;
 
   Problem() {
@@ -29,18 +30,23 @@ struct Problem {
     fill_normal(v.view(), everything, 1, TensorId::v);
     const auto sees = [](std::int64_t i, std::int64_t j) { return j <= i && (j >= i - 9 || j < 3); };
     attention_reference(sees, {}, q.view(), k.view(), v.view(), o.view(), lse.view());
+    fill_normal(d_o.view(), everything, 1, TensorId::output_gradient);
+    attention_gradient_reference(sees, {}, q.view(), k.view(), v.view(), d_o.view(), dq.view(), dk.view(),
+                                 dv.view());
     int rank = 0, ranks = 1;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
     own = {kTokens * rank / ranks, kTokens * (rank + 1) / ranks};
   }
 
-  Errors judge() {
-    const auto part = [&](Tensor<double>& tensor) -> TensorView<const double> {
-      return tensor.view().tokens(own);
-    };
-    return recompute<double>(MPI_COMM_WORLD, pattern, {},
-                             {{{own.begin, 1, own.size()}}, part(q), part(k), part(v), part(o), part(lse)});
+  TensorView<const double> part(Tensor<double>& tensor) const { return tensor.view().tokens(own); }
+  ShardOutput<double> output() {
+    return {{{own.begin, 1, own.size()}}, part(q), part(k), part(v), part(o), part(lse)};
+  }
+  Errors judge() { return recompute<double>(MPI_COMM_WORLD, pattern, {}, output()); }
+  GradientErrors judge_gradients() {
+    return recompute_gradients<double>(MPI_COMM_WORLD, pattern, {}, output(),
+                                       {part(d_o), part(dq), part(dk), part(dv)});
   }
 };
 
@@ -79,12 +85,34 @@ TEST(Verify, SeesAnotherPattern) {
   EXPECT_GT(problem.judge().output, 1e-3);
 }
 
+TEST(VerifyGradients, FindsRightOnesRight) {
+  const GradientErrors errors = Problem().judge_gradients();
+  EXPECT_LT(errors.dq, 1e-13);
+  EXPECT_LT(errors.dk, 1e-13);
+  EXPECT_LT(errors.dv, 1e-13);
+  EXPECT_TRUE(errors.finite);
+}
+
+TEST(VerifyGradients, SeesOneWrongNumberOnAnyRank) {
+  for (const std::int64_t token : {std::int64_t{0}, kTokens / 2, kTokens - 1}) {
+    Problem problem;
+    problem.dq.view().row(0, 3, token)[1] += 1e-3;
+    EXPECT_GT(problem.judge_gradients().dq, 1e-6) << token;
+    problem.dk.view().row(0, 1, token)[7] += 1e-3;
+    EXPECT_GT(problem.judge_gradients().dk, 1e-6) << token;
+    problem.dv.view().row(0, 0, token)[0] += 1e-3;
+    EXPECT_GT(problem.judge_gradients().dv, 1e-6) << token;
+    problem.dk.view().row(0, 0, token)[0] = std::numeric_limits<double>::infinity();
+    EXPECT_FALSE(problem.judge_gradients().finite);
+  }
+}
+
 TEST(ErrorBound, StaysWithinMathsMdForOrdinaryScores) {
-  EXPECT_LT(error_bound(unit_roundoff<float>(), 256, 65536, 5), 3e-6);
-  EXPECT_GT(error_bound(unit_roundoff<float>(), 16, 64, 5), 1e-6);
-  EXPECT_NEAR(
-      error_bound(unit_roundoff<float>(), 64, 4096, 80) / error_bound(unit_roundoff<float>(), 64, 4096, 8),
-      10, 1e-9);
+  EXPECT_LT(error_bounds<float>(256, 65536, 5).output, 3e-6);
+  EXPECT_GT(error_bounds<float>(16, 64, 5).output, 1e-6);
+  EXPECT_LT(error_bounds<float>(64, 65536, 5).gradient, 1e-5);
+  EXPECT_NEAR(error_bounds<float>(64, 4096, 80).lse / error_bounds<float>(64, 4096, 8).lse, 10, 1e-9);
+  EXPECT_LT(error_bounds<BFloat16>(256, 65536, 5).gradient, 1e-2);
 }
 
 }  // namespace

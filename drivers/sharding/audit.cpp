@@ -41,7 +41,7 @@ std::int64_t pairs(const Problem& problem, const RankPlan& plan) {
   return sum;
 }
 
-/// Own tensors that the pass reads or writes, and its state.
+/// Own tensors that the pass reads or writes.
 std::int64_t tensor_bytes(const Problem& problem, const RankPlan& plan) {
   const std::int64_t rows = tokens_in(buffer_of(plan, kOwnQueries).positions);
   const int used = problem.pass == Pass::forward ? kOwnOutputGradients : kOwnBuffers;
@@ -50,10 +50,26 @@ std::int64_t tensor_bytes(const Problem& problem, const RankPlan& plan) {
     const Payload payload = buffer_of(plan, buffer).payload;
     bytes += rows * bytes_per_row(problem, payload, all_heads(problem, payload));
   }
-  if (problem.pass == Pass::backward) return bytes;
-  // Maximum and sum; and the outputs before they are divided, where they do not lie in the outputs' place.
-  const std::int64_t sums = 2 + (problem.element_bytes < problem.accumulator_bytes ? problem.head_dim : 0);
-  return bytes + rows * problem.batch * problem.heads * sums * problem.accumulator_bytes;
+  return bytes;
+}
+
+/// Forward: maximum and sum of each row of each buffer that tiles write into, and where storage is narrower
+/// than the accumulator, the outputs before they are rounded.
+std::int64_t state_bytes(const Problem& problem, const RankPlan& plan) {
+  if (problem.pass == Pass::backward) return 0;
+  std::set<int> results{kOwnOutputs};
+  for (const Step& step : plan.steps) {
+    for (const Tile& tile : step.tiles) results.insert(tile.into);
+  }
+  std::int64_t numbers = 0;
+  for (const int buffer : results) {
+    const Buffer& result = buffer_of(plan, buffer);
+    const bool rounded =
+        problem.element_bytes < problem.accumulator_bytes && result.payload != Payload::partials;
+    const Interval heads = buffer == kOwnOutputs ? plan.own_heads : result.heads;
+    numbers += tokens_in(result.positions) * heads.size() * (2 + (rounded ? problem.head_dim : 0));
+  }
+  return numbers * problem.batch * problem.accumulator_bytes;
 }
 
 }  // namespace
@@ -82,6 +98,7 @@ RankAudit audit(const Problem& problem, const RankPlan& plan) {
   result.rows = rows;
   result.pairs = pairs(problem, plan);
   result.tensor_bytes = tensor_bytes(problem, plan);
+  result.state_bytes = state_bytes(problem, plan);
   result.arena_bytes = plan.arena_bytes;
   return result;
 }
@@ -104,7 +121,6 @@ void PlanAudit::add(const RankAudit& rank, std::int64_t rank_steps) {
   bytes_sent += sent;
   most_bytes_sent = std::max(most_bytes_sent, sent);
   messages_sent += rank.messages_sent();
-  total_memory_bytes += rank.tensor_bytes + rank.arena_bytes;
   steps = std::max(steps, rank_steps);
 }
 

@@ -16,7 +16,8 @@ struct RankAudit {
   std::vector<std::int64_t> messages_to;  // [peer]
   std::int64_t rows = 0;                  // of this rank's shard
   std::int64_t pairs = 0;                 // visible (query, key, head) triples computed, per batch entry
-  std::int64_t tensor_bytes = 0;          // the pass's own tensors and the streaming state
+  std::int64_t tensor_bytes = 0;          // the rank's own tensors that the pass reads or writes
+  std::int64_t state_bytes = 0;           // of results in the making
   std::int64_t arena_bytes = 0;           // buffers for what is received
 
   std::int64_t bytes_sent() const;
@@ -37,7 +38,6 @@ struct PlanAudit {
   std::int64_t bytes_sent = 0;
   std::int64_t most_bytes_sent = 0;
   std::int64_t messages_sent = 0;
-  std::int64_t total_memory_bytes = 0;
   std::int64_t steps = 0;
 
   /// Mean over maximum of the ranks' work: what perfect overlap and no communication cost would reach.

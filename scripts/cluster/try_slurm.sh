@@ -84,6 +84,8 @@ NodeName=${hosts[0]} NodeAddr=$(host_address 0) CPUs=$(nproc)
 NodeName=${hosts[1]} NodeAddr=$(host_address 1) CPUs=$(nproc)
 PartitionName=all Nodes=ALL Default=YES
 CONFIGURATION
+  # Nothing here uses cgroups, but slurmd would look for their kind, and a host of ours does not show them.
+  echo CgroupPlugin=cgroup/v1 >"$hosts_folder/cgroup.conf"
 }
 
 # start NAME HOST COMMAND...: a daemon, in the foreground of a process of its own; removed with the host.
