@@ -1,7 +1,6 @@
 #include "drivers/bench_case.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
@@ -14,6 +13,7 @@
 #include "drivers/problem.h"
 #include "results/agreement.h"
 #include "suite/clean.h"
+#include "suite/memory.h"
 #include "suite/statistics.h"
 #include "suite/verify_gradients.h"
 
@@ -23,12 +23,6 @@ namespace {
 constexpr int kWarmups = 2;
 constexpr int kControlRepetitions = 5;
 constexpr double kPeakSeconds = 0.06;
-
-std::int64_t peak_memory_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
-}
 
 void add(const PassTimes& times, PhaseTimes& phases) {
   phases[kCompute] += times.compute;
@@ -120,8 +114,7 @@ Traffic counted_traffic(const Case& c, const Layer<T>& layer) {
 template <class T>
 void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Layer<T>& layer,
                   const std::function<void(const Measurement&)>& seen, CaseFacts& facts) {
-  const bool f64 = c.dtype == "f64";
-  facts.peak_before = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, f64, kPeakSeconds));
+  facts.peak_before = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, c.dtype, kPeakSeconds));
   facts.exchange_bandwidth = ring_shift_rate(launch.comm);
   const CpuTime cpu_before = read_cpu_time(launch.comm, launch.placement);
   const auto repetition = [&](bool overlap) {
@@ -136,7 +129,7 @@ void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Layer<T
   facts.measurement = measure(
       launch.comm, stopping_rules(c), kWarmups, [&] { return repetition(c.overlap); }, seen);
   const CpuTime cpu_after = read_cpu_time(launch.comm, launch.placement);
-  facts.peak_after = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, f64, kPeakSeconds));
+  facts.peak_after = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, c.dtype, kPeakSeconds));
   facts.exchange_bandwidth = std::max(facts.exchange_bandwidth, ring_shift_rate(launch.comm));
   facts.passes = static_cast<std::int64_t>(facts.measurement.repetitions.size());
   facts.traffic = counted_traffic(c, layer);
@@ -178,6 +171,7 @@ CaseRecord run_typed(const Launch& launch, const Case& c,
   const Problem problem = make_problem(c, launch.ranks);
   std::vector<PlannedPass> passes = plan_passes(c, problem, launch.rank);
   ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
+  const std::int64_t before = reset_peak_memory();
   const std::unique_ptr<Layer<T>> layer = prepare<T>(launch, c, passes, team);
 
   CaseFacts facts;
@@ -190,9 +184,9 @@ CaseRecord run_typed(const Launch& launch, const Case& c,
   facts.projection_time = layer->inputs.projection_time;
   facts.timer = launch.calibration.timer;
   measure_case(launch, c, team, *layer, seen, facts);
+  facts.peak_memory = peak_memory_bytes() - before;
   verify_case(launch, c, problem, *layer, facts);
   facts.traffic_as_planned = traffic_as_planned(launch.comm, facts.planned, facts.traffic, facts.passes);
-  facts.peak_memory = peak_memory_bytes();
   return case_record(launch, c, facts);
 }
 

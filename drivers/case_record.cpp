@@ -251,7 +251,7 @@ void add_traffic(const CaseFacts& facts, Group& group) {
                           {"rank"},
                           std::vector<std::int64_t>{facts.peak_memory},
                           "B",
-                          "largest resident size of the process so far",
+                          "largest resident size of the process during the case, less that before it",
                           true});
   group.arrays.push_back({"planned_memory",
                           {"rank"},

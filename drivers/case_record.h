@@ -28,7 +28,7 @@ struct CaseFacts {
   double projection_time = 0;
   double overlap_efficiency = 0;
   double exchange_bandwidth = 0;  // B/s that a rank can send, the higher of before and after
-  std::int64_t peak_memory = 0;   // B, of this rank's process
+  std::int64_t peak_memory = 0;   // B, of this rank's process, beyond what it held before the case
   Timer timer;
   std::vector<std::string> breaches;  // of a clean environment
 };

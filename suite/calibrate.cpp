@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "kernels/peak.h"
+#include "kernels/simd.h"
 
 namespace longseq {
 namespace {
@@ -113,9 +114,12 @@ MessageCosts measure_messages(MPI_Comm comm) {
 
 }  // namespace
 
-double fma_peak(MPI_Comm comm, ThreadTeam& team, bool f64, double seconds) {
-  return sum_over_threads(
-      comm, team, [&] { return f64 ? measure_fma_rate<double>(seconds) : measure_fma_rate<float>(seconds); });
+double fma_peak(MPI_Comm comm, ThreadTeam& team, std::string_view dtype, double seconds) {
+  return sum_over_threads(comm, team, [&] {
+    if (dtype == "f64") return measure_fma_rate<double>(seconds);
+    if (dtype == "bf16" && dot_in_use()) return measure_dot_rate(seconds);
+    return measure_fma_rate<float>(seconds);
+  });
 }
 
 double sum_over_ranks(MPI_Comm comm, double value) {
@@ -140,8 +144,8 @@ Calibration calibrate(MPI_Comm comm, ThreadTeam& team, std::int64_t cache_bytes)
   Calibration calibration;
   calibration.timer = measure_timer();
   MPI_Bcast(&calibration.timer, sizeof(Timer), MPI_BYTE, 0, comm);  // one judge for all ranks
-  calibration.peak_f32 = fma_peak(comm, team, false, kPeakSeconds);
-  calibration.peak_f64 = fma_peak(comm, team, true, kPeakSeconds);
+  calibration.peak_f32 = fma_peak(comm, team, "f32", kPeakSeconds);
+  calibration.peak_f64 = fma_peak(comm, team, "f64", kPeakSeconds);
   const std::int64_t bytes = std::max(kLeastTriadBytes, 4 * cache_bytes);
   const std::int64_t elements = bytes / (3 * static_cast<std::int64_t>(sizeof(float)) * team.threads());
   calibration.triad =

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "results/record.h"
@@ -14,8 +15,9 @@
 
 namespace longseq {
 
-/// FLOP/s of all this rank's threads together, all ranks at once. `f64`: of double precision.
-double fma_peak(MPI_Comm comm, ThreadTeam& team, bool f64, double seconds);
+/// FLOP/s of all this rank's threads together, all ranks at once, of what computes in a dtype: f32, f64 or
+/// bf16, which is the processor's product of bfloat16 pairs where the kernels use it, else f32.
+double fma_peak(MPI_Comm comm, ThreadTeam& team, std::string_view dtype, double seconds);
 
 /// Sum over ranks.
 double sum_over_ranks(MPI_Comm comm, double value);

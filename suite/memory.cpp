@@ -1,5 +1,7 @@
 #include "suite/memory.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <fstream>
 #include <stdexcept>
@@ -65,6 +67,16 @@ std::int64_t available_memory_bytes() {
     available = std::min(available, room.value_or(available));
   }
   return available;
+}
+
+std::int64_t reset_peak_memory() {
+  malloc_trim(0);
+  std::ofstream("/proc/self/clear_refs") << 5;  // proc(5): resets VmHWM
+  return number_of("/proc/self/status", "VmRSS:").value_or(0) * 1024;
+}
+
+std::int64_t peak_memory_bytes() {
+  return number_of("/proc/self/status", "VmHWM:").value_or(0) * 1024;
 }
 
 std::optional<std::int64_t> control_group_room(const fs::path& root, const fs::path& group) {

