@@ -8,7 +8,7 @@ import pytest
 from program import error_lines, run
 
 PATTERNS = ("full", "local", "global", "segment", "document")
-STRATEGIES = ("ring", "allgather", "halo")
+STRATEGIES = ("ring", "allgather", "ulysses", "usp", "halo")
 LAYOUTS = ("contiguous", "zigzag", "striped")
 
 
@@ -30,10 +30,10 @@ def mask(pattern, causal, s, options, starts):
     return seen & (j <= i) if causal else seen
 
 
-def rotated(x):
-    """RoFormer, equation 34."""
+def rotated(x, sign=1):
+    """RoFormer, equation 34; with the sign -1 its transpose."""
     s, d = x.shape[-2:]
-    angle = numpy.arange(s)[:, None] * 10000.0 ** (-2 * numpy.arange(d // 2) / d)
+    angle = sign * numpy.arange(s)[:, None] * 10000.0 ** (-2 * numpy.arange(d // 2) / d)
     turned = (x[..., 0::2] + 1j * x[..., 1::2]) * numpy.exp(1j * angle)
     out = numpy.empty_like(x)
     out[..., 0::2], out[..., 1::2] = turned.real, turned.imag
@@ -62,6 +62,23 @@ def oracle(q, k, v, seen, position, bias):
     return (weights / total) @ v, (highest + numpy.log(total))[..., 0], weights / total, abs(scores[numpy.isfinite(scores)]).max()
 
 
+def gradients(q, k, v, d_o, weights, position):
+    """dq, dk, dv of the sum of d_o * o, from the weights: maths.md, section 1."""
+    q, k, v, d_o = (numpy.asarray(x, numpy.float64) for x in (q, k, v, d_o))
+    if position == "rotary":
+        q, k = rotated(q), rotated(k)
+    batch, kv_heads, s, d = k.shape
+    group = q.shape[1] // kv_heads
+    wide_k, wide_v = (numpy.repeat(x, group, axis=1) for x in (k, v))
+    d_weights = d_o @ wide_v.swapaxes(-1, -2)
+    d_scores = weights * (d_weights - (weights * d_weights).sum(-1, keepdims=True)) / numpy.sqrt(d)
+    over_group = lambda x: x.reshape(batch, kv_heads, group, s, d).sum(2)  # noqa: E731
+    dq, dk = d_scores @ wide_k, over_group(d_scores.swapaxes(-1, -2) @ q)
+    if position == "rotary":
+        dq, dk = rotated(dq, -1), rotated(dk, -1)
+    return dq, dk, over_group(weights.swapaxes(-1, -2) @ d_o)
+
+
 def make_case(random):
     pattern = random.choice(PATTERNS)
     ranks = int(random.integers(1, 6))
@@ -85,16 +102,19 @@ def make_case(random):
 
 
 def attend(path, case, random, *more):
-    """Writes an input, runs attend, gives its output and the oracle's (o, lse, weights, largest score)."""
+    """Writes an input, runs attend, gives its output, the oracle's (o, lse, weights, largest score) and the input."""
     shape = (case["batch"], case["heads"], case["s"], case["d"])
     kv_shape = (case["batch"], case["kv_heads"], case["s"], case["d"])
     q, k = (case["magnitude"] * random.standard_normal(x) for x in (shape, kv_shape))
     v = random.standard_normal(kv_shape)
+    d_o = random.standard_normal(shape)
     starts = numpy.unique(numpy.concatenate([[0], random.integers(0, case["s"], 1 + case["s"] // 20)]))
     bias = random.standard_normal((case["heads"], 2 * int(random.integers(0, 30)) + 1)).astype(case["dtype"])
-    q, k, v = (x.astype(case["dtype"]) for x in (q, k, v))
+    q, k, v, d_o = (x.astype(case["dtype"]) for x in (q, k, v, d_o))
+    if "bf16" in more:  # what is rounded exactly is not judged
+        q, k, v, d_o = (rounded_to_bf16(x) for x in (q, k, v, d_o))
     with h5py.File(path / "in.h5", "w") as file:
-        file.update({"q": q, "k": k, "v": v, "document_starts": starts, "bias": bias})
+        file.update({"q": q, "k": k, "v": v, "do": d_o, "document_starts": starts, "bias": bias})
     arguments = [word for name, value in case["options"].items() for word in (f"--{name}", value)]
     finished = run(
         case["ranks"], "attend", "--input", path / "in.h5", "--output", path / "out.h5", "--pattern", case["pattern"],
@@ -105,7 +125,12 @@ def attend(path, case, random, *more):
     seen = mask(case["pattern"], case["causal"], case["s"], case["options"], starts)
     with h5py.File(path / "out.h5") as file:
         output = {name: file[name][()] for name in file}
-    return output, oracle(q, k, v, seen, case["position"], bias.astype(numpy.float64))
+    return output, oracle(q, k, v, seen, case["position"], bias.astype(numpy.float64)), (q, k, v, d_o)
+
+
+def rounded_to_bf16(x):
+    bits = x.astype(numpy.float32).view(numpy.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(numpy.uint32).view(numpy.float32)
 
 
 def tolerance(case, largest_score):
@@ -117,11 +142,36 @@ def tolerance(case, largest_score):
 def test_attend_matches_the_oracle(tmp_path, seed):
     random = numpy.random.default_rng(seed)
     case = make_case(random)
-    output, (o, lse, _, largest) = attend(tmp_path, case, random)
+    output, (o, lse, _, largest), _ = attend(tmp_path, case, random)
     assert output["o"].dtype == case["dtype"] and output["o"].shape == o.shape
     error = numpy.linalg.norm(output["o"] - o) / numpy.linalg.norm(o)
     assert error <= tolerance(case, largest), case
     assert abs(output["lse"] - lse).max() <= tolerance(case, largest) * max(1.0, abs(lse).max()), case
+
+
+def expect_gradients(output, expected, bound, case):
+    """Rows in which nearly everything cancels, such as those that see one key, are held against numbers of size 1."""
+    for name, exact in zip(("dq", "dk", "dv"), expected):
+        assert output[name].shape == exact.shape
+        error = numpy.linalg.norm(output[name] - exact) / numpy.sqrt(numpy.sum(exact**2) + exact.size)
+        assert error <= bound, (name, case)
+
+
+@pytest.mark.parametrize("seed", range(100, 160))
+def test_gradients_match_the_oracle(tmp_path, seed):
+    random = numpy.random.default_rng(seed)
+    case = make_case(random) | dict(magnitude=1.0)
+    output, (_, _, weights, _), tensors = attend(tmp_path, case, random, "--pass", str(random.choice(["both", "backward"])))
+    expect_gradients(output, gradients(*tensors, weights, case["position"]), 1e-5 if case["dtype"] == "f4" else 1e-14, case)
+
+
+@pytest.mark.parametrize("seed", range(200, 220))
+def test_bf16_stays_within_its_bound(tmp_path, seed):
+    random = numpy.random.default_rng(seed)
+    case = make_case(random) | dict(magnitude=1.0, dtype="f4", position="none")
+    output, (o, _, weights, _), tensors = attend(tmp_path, case, random, "--pass", "both", "--dtype", "bf16")
+    assert numpy.linalg.norm(output["o"] - o) / numpy.linalg.norm(o) <= 1e-2, case
+    expect_gradients(output, gradients(*tensors, weights, "none"), 1e-2, case)
 
 
 def test_every_strategy_layout_and_number_of_ranks_gives_one_answer(tmp_path):
@@ -136,9 +186,32 @@ def test_every_strategy_layout_and_number_of_ranks_gives_one_answer(tmp_path):
                 where = tmp_path / f"{ranks}{strategy}{layout}"
                 where.mkdir()
                 random = numpy.random.default_rng(5)
-                output, _ = attend(where, case | dict(ranks=ranks, strategy=strategy, layout=layout), random)
-                answers.append(output["o"])
-    assert max(abs(answer - answers[0]).max() for answer in answers) < 1e-14
+                own = case | dict(ranks=ranks, strategy=strategy, layout=layout)
+                answers.append(attend(where, own, random, "--pass", "both")[0])
+    for name in ("o", "dq", "dk", "dv"):
+        assert max(abs(answer[name] - answers[0][name]).max() for answer in answers) < 3e-14, name
+
+
+def test_gradients_without_do_are_refused(tmp_path):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.update({name: numpy.ones((1, 1, 4, 8), "f4") for name in "qkv"})
+    finished = run(2, "attend", "--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5", "--pass", "both")
+    assert finished.returncode != 0
+    assert len(error_lines(finished)) == 1 and "/do" in error_lines(finished)[0]
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_degree_that_does_not_divide_the_ranks_is_refused_alike(tmp_path):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.update({name: numpy.ones((1, 1, 8, 8), "f4") for name in "qkv"})
+    usp = ("--strategy", "usp", "--ulysses-degree", 2)
+    said = [
+        error_lines(run(None, "plan", "--ranks", 3, *usp)),
+        error_lines(run(3, "bench", *usp, "--output", tmp_path / "r.h5")),
+        error_lines(run(3, "attend", *usp, "--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5")),
+    ]
+    assert len(said[0]) == 1 and "ulysses-degree is 2 with 3 ranks" in said[0][0]
+    assert said[0] == said[1] == said[2]
 
 
 def test_weights_are_the_softmax(tmp_path):
@@ -147,7 +220,7 @@ def test_weights_are_the_softmax(tmp_path):
         pattern="local", causal=True, ranks=3, s=65, position="learned", heads=2, kv_heads=1, d=16, batch=2, dtype="f8",
         strategy="halo", layout="contiguous", options={"window-left": 11, "window-right": 0}, magnitude=1.0, overlap="on",
     )  # fmt: skip
-    output, (_, _, weights, _) = attend(tmp_path, case, random, "--weights")
+    output, (_, _, weights, _), _ = attend(tmp_path, case, random, "--weights")
     assert output["weights"].shape == (2, 2, 65, 65)
     assert abs(output["weights"] - weights).max() < 1e-14
 
@@ -155,7 +228,7 @@ def test_weights_are_the_softmax(tmp_path):
 def test_f64_input_may_be_computed_in_f32(tmp_path):
     random = numpy.random.default_rng(9)
     case = make_case(random) | dict(dtype="f8", magnitude=1.0)
-    output, (o, _, _, _) = attend(tmp_path, case, random, "--dtype", "f32")
+    output, (o, _, _, _), _ = attend(tmp_path, case, random, "--dtype", "f32")
     assert output["o"].dtype == numpy.float32
     assert numpy.linalg.norm(output["o"] - o) / numpy.linalg.norm(o) < 3e-6
 

@@ -7,14 +7,20 @@
 hosts=()        # their names, which are also the namespaces'
 hosts_folder='' # for the script's files, removed with the hosts
 
-# prepare_hosts N: the array `hosts` and the folder.
+skip() { echo "skipped: $*"; exit 0; }
+
+# prepare_hosts N: the array `hosts` and the folder. Where hosts cannot be made the script ends here.
 prepare_hosts() {
   local index
+  command -v ip >/dev/null || skip "no program 'ip' to make hosts with; install iproute2"
   remove_abandoned_hosts
   for ((index = 0; index < $1; ++index)); do hosts+=("longseq-$$-host$index"); done
   trap 'remove_hosts $$' EXIT
   hosts_folder=$(mktemp -d "/tmp/longseq-$$.XXXXXX")
   write_host_agent
+  if ! make_hosts 2>"$hosts_folder/refusal"; then
+    skip "no network namespaces here: $(tail -n 1 "$hosts_folder/refusal")"
+  fi
 }
 
 host_address() { echo "10.77.0.$(($1 + 1))"; } # of the host with this index

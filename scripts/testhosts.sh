@@ -26,7 +26,6 @@ END_OF_USAGE
 }
 
 fail() { echo "testhosts.sh: $*" >&2; exit 2; }
-skip() { echo "skipped: $*"; exit 0; }
 
 host_count=2 stop_a_host=no
 while (($# > 0)); do
@@ -51,9 +50,6 @@ for file in "$program" "$executor_test"; do
 done
 
 prepare_hosts "$host_count"
-if ! make_hosts 2>"$hosts_folder/refusal"; then
-  skip "no network namespaces here: $(tail -n 1 "$hosts_folder/refusal")"
-fi
 
 # UCX would find its own way between hosts that are one machine; ob1 uses the named ways only.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_pml=ob1 OMPI_MCA_osc=^ucx
@@ -142,7 +138,7 @@ attend_everywhere() {
 stopped_host() {
   local victim=${hosts[-1]} job silent said=$hosts_folder/said waited status=0
   LONGSEQ_WATCHDOG=5 on_all_hosts "$host_count" -x LONGSEQ_WATCHDOG "$program" bench --seq-len 2k --repetitions 1000000 \
-    --max-time 60 --threads 1 --output "$hosts_folder/bench.h5" >"$said" 2>&1 &
+    --max-time 60 --threads 1 --output "$hosts_folder/bench.h5" >/dev/null 2>"$said" &
   job=$!
   sleep 5
   silent=$(ip netns pids "$victim" | while read -r process; do

@@ -37,7 +37,7 @@ mpirun -n "$ranks" "${hosts[@]}" --map-by "slot:PE=$threads" --bind-to core -x L
   build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output" ||
   status=$?
 
-if [[ -x .venv/bin/python ]]; then
+if [[ -x .venv/bin/python && -s $output ]]; then
   .venv/bin/python scripts/report.py "$output" --output "report-${PBS_JOBID%%.*}.html"
 fi
 exit "$status"

@@ -42,7 +42,7 @@ else
     status=$?
 fi
 
-if [[ -x .venv/bin/python ]]; then
+if [[ -x .venv/bin/python && -s $output ]]; then
   .venv/bin/python scripts/report.py "$output" --output "report-$SLURM_JOB_ID.html"
 fi
 exit "$status"
