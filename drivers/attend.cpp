@@ -17,6 +17,7 @@
 #include "drivers/layer.h"
 #include "drivers/problem.h"
 #include "drivers/run_header.h"
+#include "drivers/strategies.h"
 #include "drivers/tensor_file.h"
 #include "kernels/simd.h"
 #include "results/agreement.h"
@@ -267,6 +268,11 @@ int run_attend(Arguments arguments) {
                     kMostForWeights));
   }
   const Problem problem = make_problem(c, ranks, starts_of(c, input));
+  if (c.strategy == kAuto || c.strategy == kAll) {
+    throw std::invalid_argument(fmt::format(
+        "--strategy {} with attend; expected one strategy; hint: their answers are the same, ring always runs",
+        c.strategy));
+  }
   if (c.dtype == "f64") {
     attend_file<double>(MPI_COMM_WORLD, c, problem, input, line);
   } else if (c.dtype == "bf16") {

@@ -12,6 +12,7 @@
 #include "drivers/problem.h"
 #include "drivers/run_header.h"
 #include "drivers/stored_rows.h"
+#include "drivers/strategies.h"
 #include "kernels/simd.h"
 #include "results/agreement.h"
 #include "results/writer.h"
@@ -99,7 +100,7 @@ int conclude(const Launch& launch, const std::string& output) {
   int invalid = 0;
   on_rank_0(launch.comm, [&] {
     const std::vector<SummaryRow> rows = summary_rows(Reader(output));
-    fmt::print("{}", summary_table(rows));
+    fmt::print("{}{}", summary_table(rows), prediction_text(rows));
     invalid = std::any_of(rows.begin(), rows.end(), [](const SummaryRow& row) { return !row.verdict.valid; })
                   ? 1
                   : 0;
@@ -119,7 +120,8 @@ int run_bench(Arguments arguments) {
     return 0;
   }
   force_simd_target(line.at("simd"));
-  const Sweep sweep = make_sweep(line, built_choices());
+  Sweep sweep = make_sweep(line, built_choices());
+  expand_strategies(sweep, launch.ranks);
   const auto cases = static_cast<std::int64_t>(sweep.cases.size());
 
   const std::string output = output_of(line, launch);
@@ -138,9 +140,10 @@ int run_bench(Arguments arguments) {
 
   Progress progress(stderr, progress_wanted(launch.rank, line.at("progress")));
   for (std::int64_t index = writer.finished_cases(); index < cases; ++index) {
-    const Case& c = sweep.cases[static_cast<std::size_t>(index)];
+    const Prospect prospect = foresee(launch, sweep.cases[static_cast<std::size_t>(index)]);
+    const Case& c = prospect.chosen;
     progress.begin_case(static_cast<int>(index) + 1, static_cast<int>(cases), label(c));
-    CaseRecord record = run_case(launch, c, show_repetitions(progress, c));
+    CaseRecord record = run_case(launch, prospect, show_repetitions(progress, c));
     record.columns.insert(record.columns.begin(), {"group", sweep.groups[static_cast<std::size_t>(index)], "",
                                                    "section of the sweep file"});
     writer.append(record);

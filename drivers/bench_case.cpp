@@ -9,8 +9,10 @@
 
 #include "drivers/case_record.h"
 #include "drivers/inputs.h"
+#include "drivers/kernel_costs.h"
 #include "drivers/layer.h"
 #include "drivers/problem.h"
+#include "drivers/strategies.h"
 #include "results/agreement.h"
 #include "suite/clean.h"
 #include "suite/memory.h"
@@ -31,21 +33,22 @@ void add(const PassTimes& times, PhaseTimes& phases) {
   phases[kMerging] += times.merging;
 }
 
-/// Seconds per repetition that this rank spends on messages, median.
-double message_seconds(const Measurement& measurement) {
+/// Seconds per repetition that this rank spends in some phases, median.
+double seconds_in(const Measurement& measurement, std::initializer_list<Phase> phases) {
   std::vector<double> seconds;
   for (const Repetition& repetition : measurement.repetitions) {
-    if (!repetition.warmup)
-      seconds.push_back(repetition.phases[kCommunication] + repetition.phases[kWaiting]);
+    if (repetition.warmup) continue;
+    seconds.push_back(0);
+    for (const Phase phase : phases) seconds.back() += repetition.phases[phase];
   }
   return median(seconds);
 }
 
-/// The share of communication time that computing hid: 1 − exposed / all, the latter from the control with
-/// overlap off. NaN where nothing is sent. Collective.
-double overlap_efficiency(MPI_Comm comm, const Measurement& measurement, const Measurement& control) {
-  const double exposed = sum_over_ranks(comm, message_seconds(measurement));
-  const double all = sum_over_ranks(comm, message_seconds(control));
+/// The share of these phases' time in the control, with overlap off, that is gone with overlap. NaN where
+/// nothing is sent. Collective.
+double hidden(MPI_Comm comm, const CaseFacts& facts, std::initializer_list<Phase> phases) {
+  const double exposed = sum_over_ranks(comm, seconds_in(facts.measurement, phases));
+  const double all = sum_over_ranks(comm, seconds_in(facts.control, phases));
   return all > 0 ? 1 - exposed / all : std::numeric_limits<double>::quiet_NaN();
 }
 
@@ -133,11 +136,12 @@ void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Layer<T
   facts.exchange_bandwidth = std::max(facts.exchange_bandwidth, ring_shift_rate(launch.comm));
   facts.passes = static_cast<std::int64_t>(facts.measurement.repetitions.size());
   facts.traffic = counted_traffic(c, layer);
-  facts.overlap_efficiency = std::numeric_limits<double>::quiet_NaN();
+  facts.overlap_efficiency = facts.waiting_hidden = std::numeric_limits<double>::quiet_NaN();
   if (c.overlap && launch.ranks > 1) {
     const std::vector<StoppingRule> few{MinimumRepetitions{kControlRepetitions}};
     facts.control = measure(launch.comm, few, 1, [&] { return repetition(false); }, {});
-    facts.overlap_efficiency = overlap_efficiency(launch.comm, facts.measurement, facts.control);
+    facts.overlap_efficiency = hidden(launch.comm, facts, {kCommunication, kWaiting});
+    facts.waiting_hidden = hidden(launch.comm, facts, {kWaiting});
   }
   const Conditions conditions{
       .ranks_on_node = launch.placement.ranks_on_node,
@@ -166,8 +170,9 @@ void verify_case(const Launch& launch, const Case& c, const Problem& problem, La
 }
 
 template <class T>
-CaseRecord run_typed(const Launch& launch, const Case& c,
+CaseRecord run_typed(const Launch& launch, const Prospect& prospect,
                      const std::function<void(const Measurement&)>& seen) {
+  const Case& c = prospect.chosen;
   const Problem problem = make_problem(c, launch.ranks);
   std::vector<PlannedPass> passes = plan_passes(c, problem, launch.rank);
   ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
@@ -176,6 +181,8 @@ CaseRecord run_typed(const Launch& launch, const Case& c,
 
   CaseFacts facts;
   facts.threads = team.threads();
+  facts.predicted_time = prospect.predicted_time;
+  facts.picked = prospect.picked;
   facts.planned = counted(c, passes);
   facts.planned_memory = rank_bytes(c, passes, team.threads());
   for (const PlannedPass& pass : passes) {
@@ -194,7 +201,9 @@ CaseRecord run_typed(const Launch& launch, const Case& c,
 
 void expect_runnable(const Launch& launch, const Case& c) {
   if (c.dataset != "synthetic") on_all_ranks(launch.comm, [&] { expect_corpus(c, launch.data_dir); });
-  const std::vector<PlannedPass> passes = plan_passes(c, make_problem(c, launch.ranks), launch.rank);
+  const Problem problem = make_problem(c, launch.ranks);
+  if (c.strategy == kAuto) return;  // once it is picked
+  const std::vector<PlannedPass> passes = plan_passes(c, problem, launch.rank);
   for (const PlannedPass& pass : passes) {
     std::int64_t pairs = pass.audit.pairs;
     MPI_Allreduce(MPI_IN_PLACE, &pairs, 1, MPI_INT64_T, MPI_SUM, launch.comm);
@@ -203,11 +212,27 @@ void expect_runnable(const Launch& launch, const Case& c) {
   expect_memory(launch.comm, rank_bytes(c, passes, threads_for(c.threads, launch.placement)));
 }
 
-CaseRecord run_case(const Launch& launch, const Case& c,
+Prospect foresee(const Launch& launch, const Case& c) {
+  Prospect prospect{c, c.strategy == kAuto, 0};
+  const Problem problem = make_problem(c, launch.ranks);
+  ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
+  const Machine machine = measure_machine(launch.comm, team, launch.placement, launch.calibration, c.dtype,
+                                          c.head_dim, c.pass != "forward");
+  if (prospect.picked) {
+    prospect.chosen.strategy = best_strategy(c, problem, machine);
+    resolve(prospect.chosen);
+    expect_runnable(launch, prospect.chosen);
+  }
+  prospect.predicted_time = predict_case(prospect.chosen, problem, machine);
+  return prospect;
+}
+
+CaseRecord run_case(const Launch& launch, const Prospect& prospect,
                     const std::function<void(const Measurement&)>& seen) {
-  if (c.dtype == "f64") return run_typed<double>(launch, c, seen);
-  if (c.dtype == "bf16") return run_typed<BFloat16>(launch, c, seen);
-  return run_typed<float>(launch, c, seen);
+  const std::string& dtype = prospect.chosen.dtype;
+  if (dtype == "f64") return run_typed<double>(launch, prospect, seen);
+  if (dtype == "bf16") return run_typed<BFloat16>(launch, prospect, seen);
+  return run_typed<float>(launch, prospect, seen);
 }
 
 }  // namespace longseq

@@ -30,8 +30,20 @@ struct Launch {
 /// missing or too short, not enough memory. Allocates nothing large. Collective.
 void expect_runnable(const Launch& launch, const Case& c);
 
+/// A case before it is run.
+struct Prospect {
+  Case chosen;                // with a planner's strategy
+  bool picked = false;        // it was `auto`
+  double predicted_time = 0;  // s of a repetition
+};
+
+/// Measures what kernels cost just now, picks the strategy of an `auto` case, and predicts the case's time.
+/// Collective; the same on all ranks.
+Prospect foresee(const Launch& launch, const Case& c);
+
 /// The case's record, verdict and all. `seen` is called after each counted repetition. Throws on all ranks
 /// what making the inputs throws. Collective.
-CaseRecord run_case(const Launch& launch, const Case& c, const std::function<void(const Measurement&)>& seen);
+CaseRecord run_case(const Launch& launch, const Prospect& prospect,
+                    const std::function<void(const Measurement&)>& seen);
 
 }  // namespace longseq

@@ -129,6 +129,11 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
   const double sent_per_rank = static_cast<double>(figures.most_bytes) / figures.median_time;
   add("ranks", std::int64_t{launch.ranks}, "1", "MPI ranks");
   add("median_time", figures.median_time, "s", "median over repetitions of the slowest rank's time");
+  add("predicted_time", facts.predicted_time, "s",
+      "what the predictor said just before, from this machine's costs");
+  add("prediction_error", facts.predicted_time / figures.median_time - 1, "1",
+      "predicted_time over median_time, less 1");
+  add("picked", facts.picked, "", "strategy auto: the predictor picked it");
   add("interval_low", figures.interval_low, "s", "lower end of the median's confidence interval");
   add("interval_high", figures.interval_high, "s", "upper end of the median's confidence interval");
   add("counted_repetitions", static_cast<std::int64_t>(facts.measurement.figures().size()), "1",
@@ -153,6 +158,9 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
       "exchange_rate over the ring-shift bandwidth of this job");
   add("overlap_efficiency", facts.overlap_efficiency, "1",
       "share of the communication time that computing hid, against a control without overlap");
+  add("waiting_hidden", facts.waiting_hidden, "1",
+      "share of the control's waiting for messages that is gone with overlap; the processor's own copying is "
+      "not waiting");
   add("balance_ceiling", figures.balance_ceiling, "1",
       "what the layout's balance of work allows: mean over maximum of the ranks' FLOPs");
   add("projection_time", figures.projection_time, "s",

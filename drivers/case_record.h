@@ -12,6 +12,8 @@ namespace longseq {
 
 struct CaseFacts {
   int threads = 1;
+  double predicted_time = 0;
+  bool picked = false;  // the strategy, by prediction
   Measurement measurement;
   Measurement control;  // overlap off; empty where there is none
   Errors errors;
@@ -27,6 +29,7 @@ struct CaseFacts {
   double peak_after = 0;
   double projection_time = 0;
   double overlap_efficiency = 0;
+  double waiting_hidden = 0;
   double exchange_bandwidth = 0;  // B/s that a rank can send, the higher of before and after
   std::int64_t peak_memory = 0;   // B, of this rank's process, beyond what it held before the case
   Timer timer;

@@ -3,6 +3,8 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <optional>
+#include <stdexcept>
 #include <vector>
 
 #include "drivers/commands.h"
@@ -10,7 +12,8 @@
 #include "drivers/problem.h"
 #include "drivers/run_header.h"
 #include "drivers/sharding/audit.h"
-#include "drivers/sharding/planner.h"
+#include "drivers/sharding/machine.h"
+#include "drivers/strategies.h"
 #include "suite/command_line.h"
 #include "suite/memory.h"
 
@@ -27,7 +30,8 @@ const Command& command() {
       .options = {config_option(),
                   {"ranks", "P", "MPI ranks", "1"},
                   {"ranks-per-node", "N", "ranks that share a node's memory; 0: all of them", "0"},
-                  {"node-memory", "GIB", "memory of a node in GiB; 0: what this one has available", "0"}}};
+                  {"node-memory", "GIB", "memory of a node in GiB; 0: what this one has available", "0"},
+                  {"machine", "FILE", "predict times on this machine (suite/machines has examples)"}}};
   return kCommand;
 }
 
@@ -109,7 +113,7 @@ void print_pass(const Problem& problem, const PlanAudit& audit, int ranks) {
     fmt::print("  FLOPs per byte sent   {:.4g}\n", flops / static_cast<double>(audit.bytes_sent));
 }
 
-void print(const Case& c, const Planned& planned, int ranks) {
+void print(const Case& c, const Planned& planned, int ranks, const std::optional<Machine>& machine) {
   fmt::print("{} on {} ranks\n", label(c), ranks);
   fmt::print("  tokens per rank       {:.1f}\n",
              static_cast<double>(c.seq_len) / static_cast<double>(ranks));
@@ -118,6 +122,9 @@ void print(const Case& c, const Planned& planned, int ranks) {
     if (counts(c, planned.problems[pass].pass))
       print_pass(planned.problems[pass], planned.audits[pass], ranks);
   }
+  if (!machine) return;
+  fmt::print("  predicted time        {:.4g} s of a repetition on {}\n",
+             predict_case(c, planned.problems.front(), *machine), machine->name);
 }
 
 }  // namespace
@@ -128,17 +135,28 @@ int run_plan(Arguments arguments) {
     fmt::print("{}{}", help_text(command(), built_choices()), names_explained());
     return 0;
   }
-  const Sweep sweep = make_sweep(line, built_choices());
   const auto ranks = static_cast<int>(whole_number(line, "ranks", 1, 1 << 16));
+  Sweep sweep = make_sweep(line, built_choices());
+  expand_strategies(sweep, ranks);
   const auto per_node = static_cast<int>(whole_number(line, "ranks-per-node", 0, 1 << 20));
   const std::int64_t node_memory = whole_number(line, "node-memory", 0, 1 << 20);
   const double node_bytes = node_memory > 0 ? static_cast<double>(node_memory << 30)
                                             : static_cast<double>(available_memory_bytes());
   bool all_can_run = true;
-  for (const Case& c : sweep.cases) {
+  for (Case c : sweep.cases) {
     const Problem problem = make_problem(c, ranks);
+    std::optional<Machine> machine;
+    if (line.has("machine")) machine = read_machine(line.at("machine"), c.dtype);
+    if (c.strategy == kAuto) {
+      if (!machine) {
+        throw std::invalid_argument(
+            "--strategy auto without a machine; expected --machine FILE, on which times are predicted; hint: "
+            "suite/machines has examples");
+      }
+      c.strategy = best_strategy(c, problem, *machine);
+    }
     const Planned planned = plan_all(problem, c, ranks);
-    print(c, planned, ranks);
+    print(c, planned, ranks, machine);
     const std::vector<std::string> reasons =
         why_not(c, planned, per_node > 0 ? std::min(per_node, ranks) : ranks, node_bytes);
     for (const std::string& reason : reasons) fmt::print("  cannot run            {}\n", reason);

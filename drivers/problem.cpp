@@ -16,6 +16,7 @@ namespace longseq {
 Choices built_choices() {
   Choices choices;
   for (const PlannerRow& row : kPlanners) choices.strategies.emplace_back(row.name);
+  choices.strategies.insert(choices.strategies.end(), {"auto", "all"});
   for (const LayoutRow& row : kLayouts) choices.layouts.emplace_back(row.name);
   return choices;
 }
@@ -25,6 +26,8 @@ std::string names_explained() {
   for (const PatternRow& row : kPatterns) text += fmt::format("  {:<12}{}\n", row.name, row.sees);
   text += "\nStrategies: how keys reach queries of other ranks\n";
   for (const PlannerRow& row : kPlanners) text += fmt::format("  {:<12}{}\n", row.name, row.moves);
+  text += fmt::format("  {:<12}{}\n", "auto", "the one that is predicted to be the fastest");
+  text += fmt::format("  {:<12}{}\n", "all", "each that can run, one after the other (bench, plan)");
   text += "\nLayouts: who owns which tokens\n";
   for (const LayoutRow& row : kLayouts) text += fmt::format("  {:<12}{}\n", row.name, row.owns);
   return text;

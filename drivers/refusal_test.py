@@ -30,7 +30,7 @@ def refused(finished, *words):
         (["--heads", 6, "--kv-heads", 4], ["6", "4", "heads"]),
         (["--pattern", "local", "--window-left", -5], ["window-left", "-5"]),
         (["--pattern", "ful"], ["ful", "full"]),
-        (["--strategy", "ulysses"], ["ulysses", "ring"]),
+        (["--position", "elan"], ["elan", "not built", "rotary"]),
         (["--pass", "backward"], ["backward", "forward"]),
         (["--dtype", "bf16"], ["bf16", "f32"]),
         (["--head-dim", 300], ["head-dim", "300", "256"]),

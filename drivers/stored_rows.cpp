@@ -37,6 +37,8 @@ SummaryRow row_of(const Group& group) {
   row.bound_fraction = value<double>(group, "fraction_of_bound");
   row.imbalance = value<double>(group, "imbalance");
   row.bytes_sent = value<std::int64_t>(group, "bytes_sent");
+  row.strategy = value<std::string>(group, "strategy");
+  row.predicted_seconds = value<double>(group, "predicted_time");
   const auto flag = [&](const char* name) { return value<bool>(group, name); };
   row.verdict = {flag("valid"), flag("converged"), flag("clean"), {}};
   std::istringstream reasons(value<std::string>(group, "reasons"));

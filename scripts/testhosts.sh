@@ -115,8 +115,11 @@ attend_agrees() {
   echo "$crossed, $agreement"
 }
 
-# names_of SECTION: the names that the program's help lists under this heading.
-names_of() { "$program" attend --help | awk -v heading="$1:" '$1 == heading {on = 1; next} !NF {on = 0} on {print $1}'; }
+# names_of SECTION: the names that the program's help lists under this heading, but for words that stand for others.
+names_of() {
+  "$program" attend --help | awk -v heading="$1:" '
+    $1 == heading {on = 1; next} !NF {on = 0} on && $1 != "auto" && $1 != "all" {print $1}'
+}
 
 attend_everywhere() {
   local strategy layout strategies layouts

@@ -39,7 +39,7 @@ void resolve(Case& c) {
   if (c.pattern != "global") c.global_tokens = 0;
   if (c.pattern != "segment") c.segment_length = c.memory_length = 0;
   if (c.pattern != "document") c.document_length = 0;
-  if (c.strategy != "usp") c.ulysses_degree = 0;
+  if (c.strategy != "usp" && c.strategy != "auto" && c.strategy != "all") c.ulysses_degree = 0;
 }
 
 void check_case(const Case& c) {

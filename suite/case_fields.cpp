@@ -55,7 +55,7 @@ std::vector<Field> make_fields() {
       {"dataset", content, &Case::dataset, "synthetic, a corpus (longseq data list) or a file's path"});
   f.push_back({"seed", content, &Case::seed, "of everything that is random", 0, kMostSeeds});
   f.push_back({"strategy", spread, &Case::strategy, "how queries meet keys of other ranks"});
-  f.back().planned = {"auto", "all", "ring", "allgather", "ulysses", "usp", "halo"};
+  f.back().planned = {"ring", "allgather", "ulysses", "usp", "halo", "auto", "all"};
   f.push_back({"ulysses_degree", spread, &Case::ulysses_degree, "usp: ranks that share heads; 0: chosen", 0,
                kMostHeads});
   f.back().needs_strategy = "usp";

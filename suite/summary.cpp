@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <functional>
+#include <map>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -93,6 +96,37 @@ std::string summary_table(std::span<const SummaryRow> rows) {
       table += fmt::format("case {}: {}\n", i + 1, reason);
   }
   return table;
+}
+
+std::string prediction_text(std::span<const SummaryRow> rows) {
+  constexpr double kClose = 0.15;
+  std::size_t held = 0, close = 0;
+  std::map<std::string, std::vector<const SummaryRow*>> alike;  // by the label without the strategy
+  for (const SummaryRow& row : rows) {
+    if (!holds(row.verdict)) continue;
+    ++held;
+    if (std::abs(row.predicted_seconds / row.median_seconds - 1) <= kClose) ++close;
+    std::string label = row.label;
+    const auto at = label.find(" " + row.strategy + "/");
+    if (at != std::string::npos)
+      label = fmt::format("{} *{}", label.substr(0, at), label.substr(at + 1 + row.strategy.size()));
+    alike[fmt::format("{} on {}x{}", label, row.ranks, row.threads)].push_back(&row);
+  }
+  if (held == 0) return "";
+  std::string text = fmt::format("predicted within {:.0f} % of the median: {} of {} cases\n", 100 * kClose,
+                                 close, held);
+  for (const auto& [label, same] : alike) {
+    if (same.size() < 2) continue;
+    const auto least = [&](auto member) {
+      return **std::min_element(same.begin(), same.end(), [&](const SummaryRow* a, const SummaryRow* b) {
+        return a->*member < b->*member;
+      });
+    };
+    const SummaryRow picked = least(&SummaryRow::predicted_seconds), best = least(&SummaryRow::median_seconds);
+    text += fmt::format("{}: predicted best {}, measured best {}, regret {:.1f} %\n", label, picked.strategy,
+                        best.strategy, 100 * (picked.median_seconds / best.median_seconds - 1));
+  }
+  return text;
 }
 
 }  // namespace longseq

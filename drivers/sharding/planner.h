@@ -37,6 +37,10 @@ RankPlan plan_ulysses(const Problem& problem, int rank);
 /// std::invalid_argument if the degree does not divide the ranks.
 RankPlan plan_usp(const Problem& problem, int rank);
 
+/// The ranks of a party that plan_usp takes: ulysses_degree, or where that is 0 the largest divisor of the ranks
+/// that is neither more than their square root nor than the key heads, so that no key head is repeated.
+int usp_degree(const Problem& problem);
+
 struct PlannerRow {
   std::string_view name;
   RankPlan (*plan)(const Problem&, int rank);

@@ -6,11 +6,8 @@
 #include "drivers/sharding/planner.h"
 
 namespace longseq {
-namespace {
-
-/// The largest divisor of the ranks that is neither more than their square root nor than the key heads: a
-/// party of it repeats no key head.
-int chosen_degree(const Problem& problem) {
+int usp_degree(const Problem& problem) {
+  if (problem.ulysses_degree > 0) return problem.ulysses_degree;
   const int ranks = problem.layout.ranks;
   int degree = 1;
   for (int divisor = 2; divisor * divisor <= ranks && divisor <= problem.kv_heads; ++divisor) {
@@ -19,10 +16,8 @@ int chosen_degree(const Problem& problem) {
   return degree;
 }
 
-}  // namespace
-
 RankPlan plan_usp(const Problem& problem, int rank) {
-  const int degree = problem.ulysses_degree > 0 ? problem.ulysses_degree : chosen_degree(problem);
+  const int degree = usp_degree(problem);
   if (problem.layout.ranks % degree != 0) {
     throw std::invalid_argument(
         fmt::format("ulysses-degree is {} with {} ranks; expected a divisor of the ranks; hint: 0 chooses one",

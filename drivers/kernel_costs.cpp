@@ -1,0 +1,172 @@
+#include "drivers/kernel_costs.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "datasets/synthetic.h"
+#include "kernels/attention_backward.h"
+#include "kernels/parallel_rows.h"
+
+namespace longseq {
+namespace {
+
+constexpr int kRepetitions = 3;  // of which the fastest counts
+
+/// A full pattern of some queries on some keys.
+struct Probe {
+  std::int64_t queries;
+  std::int64_t keys;
+};
+// Large; few keys, so that the rows of queries weigh; few queries, for those of keys.
+constexpr Probe kLarge{2048, 2048}, kFewKeys{2048, 96}, kFewQueries{64, 2048};
+
+template <class T>
+class Timing {
+ public:
+  using A = Accumulator<T>;
+  Timing(MPI_Comm comm, ThreadTeam& team, std::int64_t head_dim)
+      : comm_(comm),
+        team_(team),
+        shape_{1, 2 * static_cast<std::int64_t>(team.threads()), kLarge.queries, head_dim},
+        q_(shape_),
+        keys_({2, shape_.heads, shape_.tokens, head_dim}),
+        o_(shape_),
+        state_(shape_),
+        maximum_({1, shape_.heads, shape_.tokens, 1}),
+        sum_(maximum_.shape()),
+        lse_(maximum_.shape()),
+        dq_(shape_),
+        d_keys_(keys_.shape()) {
+    Tensor<A> normal(keys_.shape());
+    fill_normal(normal.view(), {0, 1, shape_.tokens}, 1, TensorId::k);
+    team.run([&] {
+      copy(normal.data(), keys_);
+      copy(normal.data(), q_);
+    });
+  }
+
+  /// Seconds of one probe, the slowest rank's.
+  double seconds(Probe probe, Pass pass) {
+    const Pattern pattern{.kind = PatternKind::full, .seq_len = shape_.tokens};
+    const Run query_positions{0, 1, probe.queries}, key_positions{0, 1, probe.keys};
+    const auto of_queries = [&](auto& tensor) { return tensor.view().tokens({0, probe.queries}); };
+    const auto of_keys = [&](auto& tensor, bool second) {
+      auto view = tensor.view().tokens({0, probe.keys});
+      view.shape.batch = 1;
+      if (second) view.data += view.batch_stride;
+      return view;
+    };
+    const AttentionState<A> state{of_queries(state_), of_queries(maximum_), of_queries(sum_)};
+    const QueryBlock<T> block{
+        of_queries(q_), query_positions, state, {{of_keys(keys_, false), of_keys(keys_, true), key_positions}}};
+    const GradientQueries<T> gradients{.q = of_queries(q_),
+                                       .d_o = of_queries(q_),
+                                       .lse = of_queries(lse_),
+                                       .delta = of_queries(lse_),
+                                       .positions = query_positions,
+                                       .dq = of_queries(dq_)};
+    const GradientKeys<T> key_gradients{of_keys(keys_, false),   of_keys(keys_, true),   key_positions,
+                                        of_keys(d_keys_, false), of_keys(d_keys_, true), {0}};
+    double best = 0;
+    for (int time = 0; time < kRepetitions; ++time) {
+      team_.run([&] {
+        begin_attention(state);
+        if (pass == Pass::backward) {
+          finish_attention<T>(attended(pattern, block), of_queries(o_), of_queries(lse_));
+          set_to_zero(dq_.view());
+          set_to_zero(d_keys_.view());
+        }
+      });
+      MPI_Barrier(comm_);
+      const double start = steady_seconds();
+      team_.run([&] {
+        if (pass == Pass::forward) {
+          attended(pattern, block);
+        } else {
+          attend_backward<T>(pattern, {}, std::span(&gradients, 1), std::span(&key_gradients, 1));
+        }
+      });
+      const double taken = steady_seconds() - start;
+      best = time == 0 ? taken : std::min(best, taken);
+    }
+    MPI_Allreduce(MPI_IN_PLACE, &best, 1, MPI_DOUBLE, MPI_MAX, comm_);
+    return best;
+  }
+
+  KernelCosts costs(Pass pass) {
+    const double flops_per_pair = (pass == Pass::forward ? 4.0 : 10.0) * static_cast<double>(shape_.head_dim);
+    const auto flops = [&](Probe probe) {
+      return flops_per_pair * static_cast<double>(probe.queries * probe.keys * shape_.heads);
+    };
+    const auto rows = [&](std::int64_t count) {
+      return static_cast<double>(count * shape_.heads * shape_.head_dim);
+    };
+    KernelCosts costs;
+    costs.flops_per_second = flops(kLarge) / seconds(kLarge, pass);
+    const auto beside = [&](Probe probe) {
+      return std::max(0.0, seconds(probe, pass) - flops(probe) / costs.flops_per_second);
+    };
+    costs.query_row = beside(kFewKeys) / rows(kFewKeys.queries);
+    costs.key_row = beside(kFewQueries) / rows(kFewQueries.keys);
+    return costs;
+  }
+
+ private:
+  template <class Element>
+  void copy(const A* from, Tensor<Element>& tensor) {
+    std::transform(from, from + tensor.shape().elements(), tensor.data(),
+                   [](A value) { return static_cast<Element>(value); });
+  }
+
+  AttentionState<A> attended(const Pattern& pattern, const QueryBlock<T>& block) {
+    attend<T>(pattern, {}, std::span(&block, 1));
+    return block.state;
+  }
+
+  MPI_Comm comm_;
+  ThreadTeam& team_;
+  Shape shape_;
+  Tensor<T> q_, keys_, o_;
+  Tensor<A> state_, maximum_, sum_, lse_, dq_, d_keys_;
+};
+
+template <class T>
+void measure_kernels(MPI_Comm comm, ThreadTeam& team, std::int64_t head_dim, bool backward,
+                     Machine& machine) {
+  Timing<T> timing(comm, team, head_dim);
+  machine.forward = timing.costs(Pass::forward);
+  if (backward) machine.backward = timing.costs(Pass::backward);
+}
+
+}  // namespace
+
+Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placement,
+                        const Calibration& calibration, const std::string& dtype, std::int64_t head_dim,
+                        bool backward) {
+  Machine machine;
+  machine.name = "this machine";
+  machine.source = "calibrated in this launch";
+  machine.ranks_per_node = placement.ranks_on_node;
+  machine.memory_bandwidth = calibration.triad;
+  const MessageCosts& messages = calibration.messages;
+  // Within one node ranks copy; between nodes the same measurements are of the network.
+  machine.node_latency = machine.network_latency = messages.sizes.empty() ? 0 : messages.latency.front();
+  machine.node_bandwidth = machine.network_bandwidth =
+      messages.sizes.empty() ? calibration.triad
+                             : *std::max_element(messages.ring_bandwidth.begin(), messages.ring_bandwidth.end());
+  if (dtype == "f64") {
+    measure_kernels<double>(comm, team, head_dim, backward, machine);
+  } else if (dtype == "bf16") {
+    measure_kernels<BFloat16>(comm, team, head_dim, backward, machine);
+  } else {
+    measure_kernels<float>(comm, team, head_dim, backward, machine);
+  }
+  double per_rank[] = {machine.memory_bandwidth, machine.node_bandwidth, machine.node_latency};
+  MPI_Bcast(per_rank, 3, MPI_DOUBLE, 0, comm);
+  machine.memory_bandwidth = per_rank[0];
+  machine.node_bandwidth = machine.network_bandwidth = per_rank[1];
+  machine.node_latency = machine.network_latency = per_rank[2];
+  return machine;
+}
+
+}  // namespace longseq

@@ -1,0 +1,21 @@
+// What this machine's kernels and messages cost, for the predictor: measured in the same launch.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <string>
+
+#include "drivers/sharding/machine.h"
+#include "suite/calibrate.h"
+#include "suite/placement.h"
+
+namespace longseq {
+
+/// Some tenths of a second: attention of three shapes, forward and if `backward` also that, all ranks at once;
+/// the slowest rank's. Messages and memory are the launch's calibration. The same on all ranks. Collective.
+Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placement,
+                        const Calibration& calibration, const std::string& dtype, std::int64_t head_dim,
+                        bool backward);
+
+}  // namespace longseq

@@ -1,0 +1,148 @@
+#include "drivers/sharding/predict.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+
+namespace longseq {
+namespace {
+
+/// Keys beyond the mask that a query computes where a tile is partly masked: half a lane group at either end.
+constexpr double kMaskedKeys = 16;
+constexpr double kAccesses = 3;  // of memory for an addition: two reads and a write
+
+double flops_per_pair(const Problem& problem) {
+  return (problem.pass == Pass::forward ? 4.0 : 10.0) * static_cast<double>(problem.head_dim * problem.batch);
+}
+
+double compute_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan,
+                       const Step& step) {
+  const KernelCosts& costs = machine.costs(problem.pass);
+  const auto numbers = static_cast<double>(problem.batch * problem.head_dim);  // of a row and head
+  double seconds = step.tiles.empty() ? 0 : costs.call;
+  std::set<std::tuple<int, std::int64_t, std::int64_t>> queries;
+  for (const Tile& tile : step.tiles) {
+    const Run query_run = positions_of(buffer_of(plan, tile.queries), tile.query_rows);
+    const Run key_run = positions_of(buffer_of(plan, tile.keys), tile.key_rows);
+    const auto heads = static_cast<double>(tile.heads.size());
+    const auto visible = static_cast<double>(problem.pattern.area(query_run, key_run));
+    const auto all = static_cast<double>(query_run.count) * static_cast<double>(key_run.count);
+    const double masked =
+        visible < all ? std::min(all - visible, kMaskedKeys * static_cast<double>(query_run.count)) : 0;
+    seconds += (visible + masked) * heads * flops_per_pair(problem) / costs.flops_per_second;
+    seconds += costs.key_row * static_cast<double>(key_run.count) * numbers *
+               static_cast<double>(problem.kv_heads_of(tile.heads).size());
+    if (queries.emplace(tile.queries, tile.query_rows.begin, tile.heads.begin).second)
+      seconds += costs.query_row * static_cast<double>(query_run.count) * numbers * heads;
+  }
+  return seconds;
+}
+
+bool same_node(const Machine& machine, int a, int b) {
+  return a / machine.ranks_per_node == b / machine.ranks_per_node;
+}
+
+/// What a step's messages need once both ends are there: seconds of copying by own cores, and of the network.
+struct Arrival {
+  double copying = 0;
+  double network = 0;
+};
+
+Arrival arrival(const Machine& machine, int rank, const StepCost& step) {
+  Arrival result;
+  for (const StepCost::Incoming& message : step.incoming) {
+    if (same_node(machine, rank, message.peer)) {
+      result.copying += machine.node_latency + message.bytes / machine.node_bandwidth;
+    } else {
+      result.network += machine.network_latency + message.bytes / machine.network_bandwidth;
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+std::vector<StepCost> price(const Problem& problem, const Machine& machine, const RankPlan& plan) {
+  std::vector<StepCost> steps;
+  for (const Step& step : plan.steps) {
+    StepCost cost;
+    cost.compute = compute_seconds(problem, machine, plan, step);
+    std::map<int, double> from;
+    const auto bytes_of = [&](const Transfer& transfer) {
+      return static_cast<double>(
+          count_rows(transfer.rows) *
+          bytes_per_row(problem, buffer_of(plan, transfer.buffer).payload, transfer.heads));
+    };
+    for (const Transfer& receive : step.receives) from[receive.peer] += bytes_of(receive);
+    for (int peer = 0; step.allgather_keys && peer < problem.layout.ranks; ++peer) {
+      if (peer != plan.rank) {
+        from[peer] += static_cast<double>(
+            tokens_in(problem.layout.shard(peer)) *
+            bytes_per_row(problem, Payload::keys, all_heads(problem, Payload::keys)));
+      }
+    }
+    for (const auto& [peer, bytes] : from) cost.incoming.push_back({peer, bytes});
+    for (const Merge& merge : step.merges) {
+      const Buffer& part = buffer_of(plan, merge.from);
+      cost.merge += kAccesses *
+                    static_cast<double>(tokens_in(part.positions) *
+                                        bytes_per_row(problem, part.payload, part.heads)) /
+                    machine.memory_bandwidth;
+    }
+    steps.push_back(std::move(cost));
+  }
+  return steps;
+}
+
+std::vector<RankTime> simulate(const Machine& machine, const std::vector<std::vector<StepCost>>& ranks,
+                               bool overlap) {
+  std::vector<RankTime> times(ranks.size());
+  std::size_t steps = 0;
+  for (const auto& rank : ranks) steps = std::max(steps, rank.size());
+  for (std::size_t s = 0; s < steps; ++s) {
+    std::vector<double> start;  // of the step
+    for (const RankTime& time : times) start.push_back(time.total);
+    for (std::size_t r = 0; r < ranks.size(); ++r) {
+      if (s >= ranks[r].size()) continue;
+      const StepCost& step = ranks[r][s];
+      double both_there = start[r];
+      for (const StepCost::Incoming& message : step.incoming)
+        both_there = std::max(both_there, start[static_cast<std::size_t>(message.peer)]);
+      const Arrival needs = arrival(machine, static_cast<int>(r), step);
+      const double arrived = both_there + needs.copying + needs.network;
+      const double busy = step.compute + needs.copying;
+      const double end = overlap ? std::max(start[r] + busy, arrived) : arrived + step.compute;
+      times[r].compute += step.compute;
+      times[r].copying += needs.copying;
+      times[r].waiting += end - start[r] - busy;
+      times[r].total = end + step.merge;
+    }
+  }
+  return times;
+}
+
+double predict_seconds(const Problem& problem, const Machine& machine,
+                       const std::function<RankPlan(int rank)>& plan_of, bool overlap) {
+  const int ranks = problem.layout.ranks;
+  double slowest = 0;
+  if (ranks <= kMostSimulated) {
+    std::vector<std::vector<StepCost>> costs;
+    for (int rank = 0; rank < ranks; ++rank) costs.push_back(price(problem, machine, plan_of(rank)));
+    for (const RankTime& time : simulate(machine, costs, overlap)) slowest = std::max(slowest, time.total);
+    return slowest;
+  }
+  for (int rank = 0; rank < ranks; ++rank) {
+    const RankPlan plan = plan_of(rank);
+    double own = 0;
+    for (const StepCost& step : price(problem, machine, plan)) {
+      const Arrival needs = arrival(machine, rank, step);
+      const double busy = step.compute + needs.copying;
+      own += (overlap ? std::max(busy, needs.network) : busy + needs.network) + step.merge;
+    }
+    slowest = std::max(slowest, own);
+  }
+  return slowest;
+}
+
+}  // namespace longseq
