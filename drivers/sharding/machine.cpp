@@ -14,8 +14,7 @@ namespace po = boost::program_options;
 
 po::options_description keys() {
   po::options_description description;
-  const auto text = po::value<std::string>();
-  description.add_options()("name", text)("source", text);
+  description.add_options()("name", po::value<std::string>())("source", po::value<std::string>());
   for (const char* number :
        {"ranks_per_node", "flops_f32", "flops_bf16", "flops_f64", "forward_efficiency", "backward_efficiency",
         "node_latency", "node_bandwidth", "network_latency", "network_bandwidth", "memory_bandwidth"})

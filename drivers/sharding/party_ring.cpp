@@ -34,6 +34,8 @@ class PartyRing {
 
   RankPlan make() {
     plan_.own_heads = heads_;
+    plan_.steps.reserve(static_cast<std::size_t>(parties_) + 3);
+    plan_.buffers.reserve(plan_.buffers.size() + static_cast<std::size_t>(3 * parties_ * degree_));
     step_at(plan_, 0);
     if (degree_ > 1) gather();
     if (!heads_.empty()) go_round();
@@ -205,16 +207,24 @@ class PartyRing {
     }
   }
 
-  bool needs(int party, const Run& keys) const {
+  /// How much of some keys a party sees.
+  enum class Need { none, some, all };
+
+  Need need(int party, const Run& keys) const {
+    Need most = Need::none;
     for (int rank = rank_of(party, 0); rank < rank_of(party + 1, 0); ++rank) {
       for (const Run& queries : layout_.shard(rank)) {
         const VisibleKeys seen = problem_.pattern.keys_seen_by(queries);
-        if (keys.rows_in(seen.first).empty() && keys.rows_in(seen.second).empty()) continue;
-        if (queries.stride == 1 || !window_ || problem_.pattern.area(queries, keys) > 0) return true;
+        const Interval first = keys.rows_in(seen.first);
+        if (first.empty() && keys.rows_in(seen.second).empty()) continue;
+        if (queries.stride != 1 && window_ && problem_.pattern.area(queries, keys) == 0) continue;
+        if (first.size() == keys.count) return Need::all;
+        most = Need::some;
       }
     }
-    return false;
+    return most;
   }
+  bool needs(int party, const Run& keys) const { return need(party, keys) != Need::none; }
 
   /// The positions seen by parties [begin, end).
   void add_seen(int begin, int end, Rows& seen) const {
@@ -244,9 +254,12 @@ class PartyRing {
     for (const Run& keys : layout_.shard(rank_of(owner, member))) {
       const std::int64_t run_begin = first;
       first += keys.count;
-      if (!needs(to, keys)) continue;
+      const Need own = need(to, keys);
+      if (own == Need::none) continue;
       Rows seen;
-      if (to > owner) {
+      if (own == Need::all) {  // whoever comes after cannot want more
+        seen.push_back({keys.start, keys.last() + 1});
+      } else if (to > owner) {
         add_seen(to, parties_, seen);
         if (needs(parties_ - 1, keys) && needs(0, keys)) add_seen(0, owner, seen);
       } else {

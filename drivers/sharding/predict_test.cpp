@@ -1,0 +1,139 @@
+// The predictor against what can be worked out by hand, and machine files.
+#include "drivers/sharding/predict.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "drivers/sharding/planner.h"
+
+namespace longseq {
+namespace {
+
+constexpr std::int64_t kTokens = 256, kHeads = 4, kDim = 32;
+
+Problem full_problem(int ranks, Pass pass = Pass::forward) {
+  Problem problem{{.kind = PatternKind::full, .seq_len = kTokens * ranks},
+                  {LayoutKind::contiguous, kTokens * ranks, ranks},
+                  1,
+                  kHeads,
+                  kHeads,
+                  kDim,
+                  4,
+                  4};
+  problem.pass = pass;
+  return problem;
+}
+
+/// Rows, calls and memory cost nothing; each rank is a node.
+Machine simple_machine(double flops, double bandwidth) {
+  Machine machine;
+  machine.forward.flops_per_second = machine.backward.flops_per_second = flops;
+  machine.node_bandwidth = machine.network_bandwidth = bandwidth;
+  machine.memory_bandwidth = 1e30;
+  return machine;
+}
+
+double predicted(const Problem& problem, const Machine& machine, const char* strategy, bool overlap = true) {
+  return predict_seconds(
+      problem, machine, [&](int rank) { return planner(strategy).plan(problem, rank); }, overlap);
+}
+
+double flops_of_a_block(Pass pass) {
+  return (pass == Pass::forward ? 4.0 : 10.0) * static_cast<double>(kTokens * kTokens * kHeads * kDim);
+}
+constexpr double kBytesOfABlock = 2.0 * static_cast<double>(kTokens * kHeads * kDim) * 4;
+
+TEST(Predict, WithoutCostsOfMessagesIsTheWork) {
+  for (const Pass pass : {Pass::forward, Pass::backward}) {
+    for (const PlannerRow& strategy : kPlanners) {
+      const Problem problem = full_problem(4, pass);
+      EXPECT_NEAR(predicted(problem, simple_machine(1e9, 1e30), strategy.name.data()),
+                  4 * flops_of_a_block(pass) / 1e9, 1e-9)
+          << strategy.name;
+    }
+  }
+}
+
+TEST(Predict, ARingOfSlowMessagesTakesTheirTimeAndTheFirstBlockHidesOnlyItself) {
+  const Problem problem = full_problem(4);
+  const double compute = flops_of_a_block(Pass::forward) / 1e12, message = kBytesOfABlock / 1e6;
+  const Machine machine = simple_machine(1e12, 1e6);
+  // Three messages, each with a block beside it, and the last block after them.
+  EXPECT_NEAR(predicted(problem, machine, "ring"), 3 * message + compute, 1e-9);
+  EXPECT_NEAR(predicted(problem, machine, "ring", false), 3 * message + 4 * compute, 1e-9);
+}
+
+TEST(Predict, CopyingWithinANodeIsNotHidden) {
+  const Problem problem = full_problem(2);
+  Machine machine = simple_machine(1e9, 1e9);
+  const double compute = 2 * flops_of_a_block(Pass::forward) / 1e9, message = kBytesOfABlock / 1e9;
+  EXPECT_NEAR(predicted(problem, machine, "ring"), compute, 1e-9);
+  machine.ranks_per_node = 2;
+  EXPECT_NEAR(predicted(problem, machine, "ring"), compute + message, 1e-9);
+}
+
+TEST(Predict, ARankWaitsForALateOne) {
+  const Machine machine = simple_machine(1, 1e30);
+  std::vector<std::vector<StepCost>> ranks(2);
+  ranks[0] = {{5, 0, {}}, {1, 0, {}}};
+  ranks[1] = {{1, 0, {}}, {1, 0, {{0, 1.0}}}};
+  const std::vector<RankTime> times = simulate(machine, ranks, true);
+  EXPECT_DOUBLE_EQ(times[0].total, 6);
+  EXPECT_DOUBLE_EQ(times[1].total, 5);  // its second step's message starts at 5, when rank 0 gets there
+  EXPECT_DOUBLE_EQ(times[1].waiting, 3);
+}
+
+class MachineFile : public testing::Test {
+ protected:
+  std::string write(const std::string& text) {
+    const auto path = std::filesystem::temp_directory_path() / "longseq_machine_test.cfg";
+    std::ofstream(path) << text;
+    return path.string();
+  }
+  std::string refusal(const std::string& text) {
+    try {
+      read_machine(write(text), "f32");
+    } catch (const std::invalid_argument& error) {
+      return error.what();
+    }
+    return "";
+  }
+  const std::string whole =
+      "name = N\nsource = S\nranks_per_node = 4\nflops_f32 = 1e12\nnode_latency = 1e-6\nnode_bandwidth = 1e10\n"
+      "network_latency = 2e-6\nnetwork_bandwidth = 2e9\nmemory_bandwidth = 1e11\n";
+};
+
+TEST_F(MachineFile, IsReadForItsType) {
+  const Machine f32 = read_machine(write(whole + "backward_efficiency = 0.5\n"), "f32");
+  EXPECT_EQ(f32.name, "N");
+  EXPECT_EQ(f32.ranks_per_node, 4);
+  EXPECT_DOUBLE_EQ(f32.forward.flops_per_second, kUsualEfficiency * 1e12);
+  EXPECT_DOUBLE_EQ(f32.backward.flops_per_second, 0.5e12);
+  EXPECT_DOUBLE_EQ(read_machine(write(whole), "f64").forward.flops_per_second, kUsualEfficiency * 0.5e12);
+  EXPECT_DOUBLE_EQ(read_machine(write(whole + "flops_bf16 = 3e12\n"), "bf16").forward.flops_per_second,
+                   kUsualEfficiency * 3e12);
+}
+
+TEST_F(MachineFile, ThatIsWrongIsRefusedWithItsKey) {
+  EXPECT_NE(refusal("name = N\n").find("is missing; expected a number"), std::string::npos);
+  EXPECT_NE(refusal(whole + "colour = red\n").find("colour"), std::string::npos);
+  std::string negative = whole;
+  negative.replace(negative.find("1e11"), 4, "-1");
+  EXPECT_NE(refusal(negative).find("memory_bandwidth is -1; expected a positive number"), std::string::npos);
+  EXPECT_THROW(read_machine("no such file", "f32"), std::runtime_error);
+}
+
+TEST_F(MachineFile, ThatIsShippedCanBeRead) {
+  int files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(LONGSEQ_MACHINES)) {
+    EXPECT_NO_THROW(read_machine(entry.path().string(), "bf16")) << entry.path();
+    EXPECT_FALSE(read_machine(entry.path().string(), "f32").source.empty());
+    ++files;
+  }
+  EXPECT_GE(files, 3);
+}
+
+}  // namespace
+}  // namespace longseq
