@@ -179,8 +179,8 @@ LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, con
 
 /// Everything that attend writes, in the type that it is computed in.
 template <class T>
-void write_results(const Case& c, const Shard& shard, Layer<T>& layer, TensorView<const Accumulator<T>> weights,
-                   TensorOutput& output) {
+void write_results(const Case& c, const Shard& shard, Layer<T>& layer,
+                   TensorView<const Accumulator<T>> weights, TensorOutput& output) {
   using A = Accumulator<T>;
   const std::vector<std::int64_t> of_queries{c.batch, c.heads, c.seq_len, c.head_dim};
   const std::vector<std::int64_t> of_keys{c.batch, c.kv_heads, c.seq_len, c.head_dim};
@@ -269,9 +269,10 @@ int run_attend(Arguments arguments) {
   }
   const Problem problem = make_problem(c, ranks, starts_of(c, input));
   if (c.strategy == kAuto || c.strategy == kAll) {
-    throw std::invalid_argument(fmt::format(
-        "--strategy {} with attend; expected one strategy; hint: their answers are the same, ring always runs",
-        c.strategy));
+    throw std::invalid_argument(
+        fmt::format("--strategy {} with attend; expected one strategy; hint: their answers are the same, "
+                    "ring always runs",
+                    c.strategy));
   }
   if (c.dtype == "f64") {
     attend_file<double>(MPI_COMM_WORLD, c, problem, input, line);

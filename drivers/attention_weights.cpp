@@ -86,8 +86,8 @@ void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias
   });
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                              \
-  template void attention_weights<T>(MPI_Comm, const Problem&, const DistanceBias<Accumulator<T>>&,         \
+#define LONGSEQ_INSTANTIATE(T)                                                                      \
+  template void attention_weights<T>(MPI_Comm, const Problem&, const DistanceBias<Accumulator<T>>&, \
                                      TensorView<const T>, TensorView<const T>, TensorView<Accumulator<T>>);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)

@@ -81,8 +81,8 @@ Verdict judge(const Case& c, const CaseFacts& facts, const Figures& figures) {
   if (!facts.errors.finite) breach(verdict.valid, "not valid: the output has NaN or infinite values");
   const auto expect_error = [&](const char* what, double error, double bound) {
     if (error <= bound) return;
-    breach(verdict.valid,
-           fmt::format("not valid: the relative error of {} is {:.2e}, above the bound {:.2e}", what, error, bound));
+    breach(verdict.valid, fmt::format("not valid: the relative error of {} is {:.2e}, above the bound {:.2e}",
+                                      what, error, bound));
   };
   expect_error("the output", facts.errors.output, facts.bounds.output);
   expect_error("lse", facts.errors.lse, facts.bounds.lse);
@@ -139,7 +139,8 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
   add("counted_repetitions", static_cast<std::int64_t>(facts.measurement.figures().size()), "1",
       "repetitions without warm-up");
   add("imbalance", figures.imbalance, "1", "mean computing time of a rank, maximum over mean of the ranks");
-  add("flops", figures.flops, "flop", "mask-exact FLOPs of the passes: 4 area H D per batch entry forward, 2.5 times that backward");
+  add("flops", figures.flops, "flop",
+      "mask-exact FLOPs of the passes: 4 area H D per batch entry forward, 2.5 times that backward");
   add("flop_rate", rate, "flop/s", "mask-exact FLOPs over the median time");
   add("tokens_per_second", static_cast<double>(c.seq_len * c.batch) / figures.median_time, "1/s",
       "tokens over the median time");
@@ -167,12 +168,14 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
       "projections of q, k and v, apart from attention, slowest rank");
   add("verified_rows", facts.errors.rows, "1", "query positions recomputed in f64");
   add("output_error", facts.errors.output, "1", "relative Frobenius error of the output against f64");
-  add("output_bound", facts.bounds.output, "1", "what rounding explains, from type, head_dim, keys and scores");
+  add("output_bound", facts.bounds.output, "1",
+      "what rounding explains, from type, head_dim, keys and scores");
   add("lse_error", facts.errors.lse, "1", "largest error of lse relative to max(1, |lse|)");
   add("lse_bound", facts.bounds.lse, "1", "the same bound, without rounding to storage");
   const GradientErrors gradients =
       facts.gradient_errors.value_or(GradientErrors{kNotKnown, kNotKnown, kNotKnown, true});
-  add("dq_error", gradients.dq, "1", "relative Frobenius error of dq against f64; NaN without a backward pass");
+  add("dq_error", gradients.dq, "1",
+      "relative Frobenius error of dq against f64; NaN without a backward pass");
   add("dk_error", gradients.dk, "1", "the same of dk");
   add("dv_error", gradients.dv, "1", "the same of dv");
   add("gradient_bound", facts.gradient_errors ? facts.bounds.gradient : kNotKnown, "1",
@@ -281,7 +284,8 @@ CaseRecord case_record(const Launch& launch, const Case& c, const CaseFacts& fac
   record.group.attributes.push_back({"stopping_rule", describe(stopping_rules(c))});
   record.group.attributes.push_back({"stopped", facts.measurement.decision.reason});
   record.group.attributes.push_back(
-      {"flops_convention", std::string("mask-exact: 4 * visible pairs * heads * head_dim forward, 2.5 times that backward")});
+      {"flops_convention",
+       std::string("mask-exact: 4 * visible pairs * heads * head_dim forward, 2.5 times that backward")});
   add_samples(facts, record.group);
   add_traffic(facts, record.group);
   return record;

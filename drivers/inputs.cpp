@@ -207,9 +207,9 @@ std::filesystem::path default_data_dir() {
   return directory != nullptr && *directory != '\0' ? directory : "data";
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                              \
-  template LayerInputs<T> make_inputs<T>(const Case&, const Shard&, const std::filesystem::path&);          \
-  template void apply_position<T>(const Case&, const Shard&, LayerInputs<T>&);                              \
+#define LONGSEQ_INSTANTIATE(T)                                                                     \
+  template LayerInputs<T> make_inputs<T>(const Case&, const Shard&, const std::filesystem::path&); \
+  template void apply_position<T>(const Case&, const Shard&, LayerInputs<T>&);                     \
   template void undo_position<T>(const Case&, const Shard&, TensorView<T>, TensorView<T>);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)

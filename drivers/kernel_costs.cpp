@@ -57,8 +57,10 @@ class Timing {
       return view;
     };
     const AttentionState<A> state{of_queries(state_), of_queries(maximum_), of_queries(sum_)};
-    const QueryBlock<T> block{
-        of_queries(q_), query_positions, state, {{of_keys(keys_, false), of_keys(keys_, true), key_positions}}};
+    const QueryBlock<T> block{of_queries(q_),
+                              query_positions,
+                              state,
+                              {{of_keys(keys_, false), of_keys(keys_, true), key_positions}}};
     const GradientQueries<T> gradients{.q = of_queries(q_),
                                        .d_o = of_queries(q_),
                                        .lse = of_queries(lse_),
@@ -152,8 +154,9 @@ Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placem
   // Within one node ranks copy; between nodes the same measurements are of the network.
   machine.node_latency = machine.network_latency = messages.sizes.empty() ? 0 : messages.latency.front();
   machine.node_bandwidth = machine.network_bandwidth =
-      messages.sizes.empty() ? calibration.triad
-                             : *std::max_element(messages.ring_bandwidth.begin(), messages.ring_bandwidth.end());
+      messages.sizes.empty()
+          ? calibration.triad
+          : *std::max_element(messages.ring_bandwidth.begin(), messages.ring_bandwidth.end());
   if (dtype == "f64") {
     measure_kernels<double>(comm, team, head_dim, backward, machine);
   } else if (dtype == "bf16") {

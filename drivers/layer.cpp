@@ -19,8 +19,8 @@ Layer<T>::Layer(MPI_Comm comm, LayerInputs<T> own_inputs, std::vector<PlannedPas
     tensors.d_keys = d_keys.view();
   }
   for (PlannedPass& pass : passes) {
-    (pass.problem.pass == Pass::forward ? forward_ : backward_) = std::make_unique<Executor<T>>(
-        comm, pass.problem, std::move(pass.plan), inputs.bias(), tensors);
+    (pass.problem.pass == Pass::forward ? forward_ : backward_) =
+        std::make_unique<Executor<T>>(comm, pass.problem, std::move(pass.plan), inputs.bias(), tensors);
   }
 }
 

@@ -37,9 +37,9 @@ const Command& command() {
 
 /// All ranks' shares of the passes that a case runs.
 struct Planned {
-  std::vector<Problem> problems;    // of the passes
-  std::vector<PlanAudit> audits;    // of the passes
-  std::int64_t most_bytes = 0;      // of one rank, scratch and inputs included
+  std::vector<Problem> problems;  // of the passes
+  std::vector<PlanAudit> audits;  // of the passes
+  std::int64_t most_bytes = 0;    // of one rank, scratch and inputs included
 };
 
 Planned plan_all(const Problem& problem, const Case& c, int ranks) {
@@ -115,8 +115,7 @@ void print_pass(const Problem& problem, const PlanAudit& audit, int ranks) {
 
 void print(const Case& c, const Planned& planned, int ranks, const std::optional<Machine>& machine) {
   fmt::print("{} on {} ranks\n", label(c), ranks);
-  fmt::print("  tokens per rank       {:.1f}\n",
-             static_cast<double>(c.seq_len) / static_cast<double>(ranks));
+  fmt::print("  tokens per rank       {:.1f}\n", static_cast<double>(c.seq_len) / static_cast<double>(ranks));
   fmt::print("  memory per rank       {} at most\n", gibibytes(static_cast<double>(planned.most_bytes)));
   for (std::size_t pass = 0; pass < planned.problems.size(); ++pass) {
     if (counts(c, planned.problems[pass].pass))

@@ -5,9 +5,10 @@
 //   dq_i = c · Σ_j dS_ij k_j,  dk_j = c · Σ_i dS_ij q_i,  dv_j = Σ_i p_ij do_i,
 //   db_h(n) = Σ_{i−j = n} dS_ij,  dp_i = c · Σ_j dS_ij r_h(i − j),  dr_h(n) = c · Σ_{i−j = n} dS_ij p_i
 //
-// A call adds to gradients that lie in the caller's memory, or is the first to write them, so that a step of a
-// ring is one call; it needs q, k, v, do, and the lse and delta of the whole softmax. Sums are made in Accumulator<T>, in an order that
-// does not depend on the number of threads: results are the same, bit for bit, run after run.
+// A call adds to gradients that lie in the caller's memory, or is the first to write them, so that a step of
+// a ring is one call; it needs q, k, v, do, and the lse and delta of the whole softmax. Sums are made in
+// Accumulator<T>, in an order that does not depend on the number of threads: results are the same, bit for
+// bit, run after run.
 #pragma once
 
 #include <cstddef>

@@ -195,16 +195,17 @@ TEST_P(AttentionBackward, FirstWritesZerosWhereNothingIsSeen) {
       std::fill_n(tensor->data(), tensor->shape().elements(), 7.0f);
     const auto early = [&](auto view) { return view.tokens({0, rows}); };
     const auto late = [&](auto view) { return view.tokens({rows, s}); };
-    GradientQueries<float> queries{early(data.q.view()), early(data.d_o.view()), early(forward.lse.view()),
-                                   early(forward.lse.view()), {0, 1, rows}, early(got.dq.view())};
+    GradientQueries<float> queries{
+        early(data.q.view()),      early(data.d_o.view()), early(forward.lse.view()),
+        early(forward.lse.view()), {0, 1, rows},           early(got.dq.view())};
     GradientKeys<float> keys{late(data.k.view()), late(data.v.view()), {rows, 1, rows},
                              late(got.dk.view()), late(got.dv.view()), {}};
     if (listed) keys.queries = {0};
     queries.first = keys.first = true;
     attend_backward<float>(data.problem.pattern, {}, std::span(&queries, 1), std::span(&keys, 1));
-    for (const auto& [gradient, written] : {std::pair(&got.dq, Interval{0, rows}),
-                                            std::pair(&got.dk, Interval{rows, s}),
-                                            std::pair(&got.dv, Interval{rows, s})}) {
+    for (const auto& [gradient, written] :
+         {std::pair(&got.dq, Interval{0, rows}), std::pair(&got.dk, Interval{rows, s}),
+          std::pair(&got.dv, Interval{rows, s})}) {
       for (std::int64_t t = 0; t < s; ++t)
         EXPECT_EQ(*gradient->view().row(1, 1, t), written.contains(t) ? 0.0f : 7.0f) << t;
     }

@@ -123,8 +123,9 @@ std::array<Interval, 2> tiles_that_see(const BackwardCall<T>& call, const Gradie
     }
     return low;
   };
-  return {Interval{0, leading}, {first_where([&](Interval seen) { return seen.end > keys.start; }),
-                                 first_where([&](Interval seen) { return seen.begin > keys.last(); })}};
+  return {Interval{0, leading},
+          {first_where([&](Interval seen) { return seen.end > keys.start; }),
+           first_where([&](Interval seen) { return seen.begin > keys.last(); })}};
 }
 
 /// The pieces of the task's keys that the tile sees.

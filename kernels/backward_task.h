@@ -62,8 +62,8 @@ struct BackwardCall {
 constexpr std::int64_t kMostTaskPieces = 6;
 constexpr std::int64_t most_task_keys(std::int64_t head_dim) {
   constexpr std::int64_t kElements = 740'000 / 4 / 4;  // of f32; of f64 they fill twice that
-  return kBackwardKeys * std::clamp<std::int64_t>(kElements / (kBackwardKeys * packed_stride(head_dim)), 1,
-                                                  kMostTaskPieces);
+  return kBackwardKeys *
+         std::clamp<std::int64_t>(kElements / (kBackwardKeys * packed_stride(head_dim)), 1, kMostTaskPieces);
 }
 
 /// What one thread works in.

@@ -1,6 +1,6 @@
 // The order in which tasks add to gradients that they share: each goes through the tiles of queries in
-// ascending order and adds to a tile once every earlier task has passed it. So the order of sums is fixed, and
-// no two tasks ever meet. Not for use outside kernels/.
+// ascending order and adds to a tile once every earlier task has passed it. So the order of sums is fixed,
+// and no two tasks ever meet. Not for use outside kernels/.
 #pragma once
 
 #include <atomic>
@@ -25,7 +25,9 @@ class Procession {
   void wait(std::size_t task, std::int64_t tile, const Poll& poll);
   /// Whether nobody has been given to at this tile before; from now on, somebody has. Only for the task whose
   /// turn it is.
-  bool first_at(std::int64_t tile) { return std::exchange(met_[static_cast<std::size_t>(tile)], '\1') == '\0'; }
+  bool first_at(std::int64_t tile) {
+    return std::exchange(met_[static_cast<std::size_t>(tile)], '\1') == '\0';
+  }
   bool met(std::int64_t tile) const { return met_[static_cast<std::size_t>(tile)] != '\0'; }
   /// Returns when every task before `task` has left.
   void wait(std::size_t task, const Poll& poll) { wait(task, kDone - 1, poll); }
@@ -33,7 +35,7 @@ class Procession {
  private:
   static constexpr std::int64_t kDone = std::int64_t{1} << 62;
   std::unique_ptr<std::atomic<std::int64_t>[]> passed_;
-  std::vector<char> met_;  // not of bool: neighbours are written by different threads
+  std::vector<char> met_;                     // not of bool: neighbours are written by different threads
   std::atomic<std::size_t> first_active_{0};  // all before it have left: where to begin to look
 };
 

@@ -13,25 +13,24 @@ source scripts/hosts.sh
 
 usage() {
   cat <<'END_OF_USAGE'
-Usage: scripts/testhosts.sh [--hosts N] [--stopped-host] [--help]
+Usage: scripts/testhosts.sh [--hosts N] [--help]
 
-  --hosts         how many hosts, 2 to 4 (default: 2)
-  --stopped-host  also stop the ranks of one host (SIGSTOP), and expect the job to notice and to end by itself
+  --hosts  how many hosts, 2 to 4 (default: 2)
 
 Each host is a network namespace of this machine. The executor's tests, and `longseq attend` in every strategy and
 layout, run with ranks on all of them; the answers of attend are compared with those of the same ranks on one host,
-which share memory. A test in which next to nothing crossed between the hosts fails. Needs root, and a build
+which share memory. A test in which next to nothing crossed between the hosts fails. Then the ranks of one host are
+stopped (SIGSTOP): the job must notice, say who waited for whom, and end. Needs root, and a build
 (LONGSEQ_PROGRAM: another longseq than build/longseq); where hosts cannot be made it says so and ends with status 0.
 END_OF_USAGE
 }
 
 fail() { echo "testhosts.sh: $*" >&2; exit 2; }
 
-host_count=2 stop_a_host=no
+host_count=2
 while (($# > 0)); do
   case $1 in
     --help) usage; exit 0 ;;
-    --stopped-host) stop_a_host=yes; shift ;;
     --hosts)
       (($# > 1)) || fail "$1 needs a value; see scripts/testhosts.sh --help"
       host_count=$2
@@ -176,8 +175,6 @@ done
 stage "attend"
 check "input for attend" "${files[@]}" make "$hosts_folder/in.h5" "$ranks" "$sequence" "$head_dim" || finish
 attend_everywhere
-if [[ $stop_a_host == yes ]]; then
-  stage "stopped host"
-  check "the job ends when the ranks of a host stop" stopped_host || true
-fi
+stage "stopped host"
+check "the job ends when the ranks of a host stop" stopped_host || true
 finish

@@ -46,7 +46,8 @@ std::vector<Field> make_fields() {
   f.push_back({"head_dim", shape, &Case::head_dim, "numbers per head", 1, 256});
   f.push_back({"dtype", shape, &Case::dtype, "type of the stored numbers"});
   f.back().choices = {"f32", "bf16", "f64"};
-  f.push_back({"pass", shape, &Case::pass, "what is computed: outputs, gradients, or both one after the other"});
+  f.push_back(
+      {"pass", shape, &Case::pass, "what is computed: outputs, gradients, or both one after the other"});
   f.back().choices = {"forward", "backward", "both"};
   f.push_back({"position", shape, &Case::position, "position term of the scores"});
   f.back().choices = {"none", "rotary", "alibi", "learned"};

@@ -14,8 +14,8 @@ std::int64_t node_memory_bytes();
 /// control group (container, batch job) has left where that is less. Throws as above.
 std::int64_t available_memory_bytes();
 
-/// From now on peak_memory_bytes() counts anew, where the kernel allows it. Gives the process's resident size,
-/// what is free in its heap returned to the system.
+/// From now on peak_memory_bytes() counts anew, where the kernel allows it. Gives the process's resident
+/// size, what is free in its heap returned to the system.
 std::int64_t reset_peak_memory();
 
 /// The largest resident size of the process since then.

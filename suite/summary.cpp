@@ -113,8 +113,8 @@ std::string prediction_text(std::span<const SummaryRow> rows) {
     alike[fmt::format("{} on {}x{}", label, row.ranks, row.threads)].push_back(&row);
   }
   if (held == 0) return "";
-  std::string text = fmt::format("predicted within {:.0f} % of the median: {} of {} cases\n", 100 * kClose,
-                                 close, held);
+  std::string text =
+      fmt::format("predicted within {:.0f} % of the median: {} of {} cases\n", 100 * kClose, close, held);
   for (const auto& [label, same] : alike) {
     if (same.size() < 2) continue;
     const auto least = [&](auto member) {
@@ -122,7 +122,8 @@ std::string prediction_text(std::span<const SummaryRow> rows) {
         return a->*member < b->*member;
       });
     };
-    const SummaryRow picked = least(&SummaryRow::predicted_seconds), best = least(&SummaryRow::median_seconds);
+    const SummaryRow picked = least(&SummaryRow::predicted_seconds),
+                     best = least(&SummaryRow::median_seconds);
     text += fmt::format("{}: predicted best {}, measured best {}, regret {:.1f} %\n", label, picked.strategy,
                         best.strategy, 100 * (picked.median_seconds / best.median_seconds - 1));
   }

@@ -31,9 +31,9 @@ struct SummaryRow {
 /// rate and fractions are "—" where the verdict does not hold.
 std::string summary_table(std::span<const SummaryRow> rows);
 
-/// How right the predictions were, of cases whose verdict holds; and where cases differ in strategy alone, what
-/// picking the predicted best would have cost: its time over that of the measured best (regret). "" where there
-/// is nothing to say.
+/// How right the predictions were, of cases whose verdict holds; and where cases differ in strategy alone,
+/// what picking the predicted best would have cost: its time over that of the measured best (regret). ""
+/// where there is nothing to say.
 std::string prediction_text(std::span<const SummaryRow> rows);
 
 }  // namespace longseq

@@ -183,9 +183,9 @@ Bounds error_bounds(std::int64_t head_dim, std::int64_t keys, double largest_sco
   return {kStored + computed, computed, kStored + kGradients * computed};
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                            \
-  template Errors recompute<T>(MPI_Comm, const Pattern&, const DistanceBias<Accumulator<T>>&,             \
-                               const ShardOutput<T>&);                                                    \
+#define LONGSEQ_INSTANTIATE(T)                                                                \
+  template Errors recompute<T>(MPI_Comm, const Pattern&, const DistanceBias<Accumulator<T>>&, \
+                               const ShardOutput<T>&);                                        \
   template Bounds error_bounds<T>(std::int64_t, std::int64_t, double);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)

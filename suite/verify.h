@@ -40,8 +40,8 @@ Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<Accum
 /// The largest relative error that rounding explains, from the unit roundoff u of what is computed in,
 /// head_dim, the number of keys and the size of the scores: u·(16 + √head_dim + log2 keys)·max(1,
 /// largest_score/8). The three terms are exp2 and the decays, the dot product's random walk, and the sum over
-/// keys; a score s is off by about u·|s|, which moves its weight by as much. At most 2.9e-6 for f32 at head_dim
-/// 256 and 65,536 keys with scores of a few units.
+/// keys; a score s is off by about u·|s|, which moves its weight by as much. At most 2.9e-6 for f32 at
+/// head_dim 256 and 65,536 keys with scores of a few units.
 double rounding_bound(double unit_roundoff, std::int64_t head_dim, std::int64_t keys, double largest_score);
 
 struct Bounds {
@@ -50,8 +50,8 @@ struct Bounds {
   double gradient;
 };
 
-/// rounding_bound(), for gradients four times that, since they are products of two such results; where storage
-/// is bf16, and 2^-7 for what is rounded to it on the way, four roundings.
+/// rounding_bound(), for gradients four times that, since they are products of two such results; where
+/// storage is bf16, and 2^-7 for what is rounded to it on the way, four roundings.
 template <class T>
 Bounds error_bounds(std::int64_t head_dim, std::int64_t keys, double largest_score);
 

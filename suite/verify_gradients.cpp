@@ -220,10 +220,10 @@ GradientErrors recompute_gradients(MPI_Comm comm, const Pattern& pattern,
   return {dq.error(comm), dk.error(comm), dv.error(comm), finite != 0};
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                         \
-  template GradientErrors recompute_gradients<T>(MPI_Comm, const Pattern&,             \
-                                                 const DistanceBias<Accumulator<T>>&, \
-                                                 const ShardOutput<T>&, const ShardGradients<T>&);
+#define LONGSEQ_INSTANTIATE(T)                                                                               \
+  template GradientErrors recompute_gradients<T>(MPI_Comm, const Pattern&,                                   \
+                                                 const DistanceBias<Accumulator<T>>&, const ShardOutput<T>&, \
+                                                 const ShardGradients<T>&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

@@ -23,7 +23,8 @@ struct GradientErrors {
   bool finite = true;  // no NaN or ∞ in any of them
 };
 
-/// Collective. Of the sampled positions, dq from scratch, dk and dv from the verified o and lse of all queries.
+/// Collective. Of the sampled positions, dq from scratch, dk and dv from the verified o and lse of all
+/// queries.
 template <class T>
 GradientErrors recompute_gradients(MPI_Comm comm, const Pattern& pattern,
                                    const DistanceBias<Accumulator<T>>& bias, const ShardOutput<T>& shard,

@@ -1,12 +1,11 @@
 // The judge is judged: right outputs pass, one wrong number anywhere is seen, on any number of ranks.
-#include "suite/verify_gradients.h"
-
 #include <gtest/gtest.h>
 
 #include <limits>
 
 #include "datasets/synthetic.h"
 #include "kernels/attention_reference.h"
+#include "suite/verify_gradients.h"
 
 namespace longseq {
 namespace {

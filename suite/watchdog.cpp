@@ -1,6 +1,7 @@
 #include "suite/watchdog.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <array>
@@ -10,6 +11,7 @@
 #include <cstdlib>
 #include <stdexcept>
 #include <string_view>
+#include <vector>
 
 namespace longseq {
 namespace {
@@ -49,6 +51,36 @@ std::string host_name() {
   std::_Exit(kStatus);
 }
 
+constexpr int kArrivalTag = 23;
+constexpr double kPatienceWithRank0 = 2;
+
+/// Every rank says to rank 0 that it is here.
+void arrive(MPI_Comm comm, const char* what) {
+  int rank = 0, ranks = 1;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &ranks);
+  std::vector<MPI_Request> requests(static_cast<std::size_t>(rank == 0 ? ranks - 1 : 1), MPI_REQUEST_NULL);
+  std::vector<MPI_Status> statuses(requests.size());
+  if (rank == 0) {
+    for (int other = 1; other < ranks; ++other)
+      MPI_Irecv(nullptr, 0, MPI_BYTE, other, kArrivalTag, comm,
+                &requests[static_cast<std::size_t>(other - 1)]);
+  } else {
+    MPI_Isend(nullptr, 0, MPI_BYTE, 0, kArrivalTag, comm, requests.data());
+  }
+  const auto missing = [&] {
+    if (rank != 0) return fmt::format("rank 0 to {}", what);
+    std::vector<int> silent;
+    for (int other = 1; other < ranks; ++other) {
+      int done = 0;
+      MPI_Request_get_status(requests[static_cast<std::size_t>(other - 1)], &done, MPI_STATUS_IGNORE);
+      if (done == 0) silent.push_back(other);
+    }
+    return fmt::format("rank {} to {}", fmt::join(silent, ", "), what);
+  };
+  wait_watched(comm, requests, statuses, missing, rank == 0 ? 1 : kPatienceWithRank0);
+}
+
 }  // namespace
 
 double watchdog_seconds() {
@@ -57,9 +89,9 @@ double watchdog_seconds() {
 }
 
 void wait_watched(MPI_Comm comm, std::span<MPI_Request> requests, std::span<MPI_Status> statuses,
-                  const std::function<std::string()>& for_whom) {
+                  const std::function<std::string()>& for_whom, double patience) {
   using Clock = std::chrono::steady_clock;
-  const double limit = watchdog_seconds();
+  const double limit = patience * watchdog_seconds();
   const auto start = Clock::now();
   for (int tests = 1;; ++tests) {
     int done = 0;
@@ -72,17 +104,25 @@ void wait_watched(MPI_Comm comm, std::span<MPI_Request> requests, std::span<MPI_
 }
 
 void barrier_watched(MPI_Comm comm) {
+  constexpr const char* kWhat = "begin a repetition";
+  arrive(comm, kWhat);
   MPI_Request request = MPI_REQUEST_NULL;
   MPI_Status status;
   MPI_Ibarrier(comm, &request);
-  wait_watched(comm, {&request, 1}, {&status, 1}, [] { return "all ranks to begin a repetition"; });
+  wait_watched(
+      comm, {&request, 1}, {&status, 1}, [&] { return fmt::format("rank 0 to {}", kWhat); },
+      kPatienceWithRank0);
 }
 
 void maximum_watched(MPI_Comm comm, std::span<const double> own, std::span<double> most) {
+  constexpr const char* kWhat = "end a repetition";
+  arrive(comm, kWhat);
   MPI_Request request = MPI_REQUEST_NULL;
   MPI_Status status;
   MPI_Iallreduce(own.data(), most.data(), static_cast<int>(own.size()), MPI_DOUBLE, MPI_MAX, comm, &request);
-  wait_watched(comm, {&request, 1}, {&status, 1}, [] { return "all ranks to end a repetition"; });
+  wait_watched(
+      comm, {&request, 1}, {&status, 1}, [&] { return fmt::format("rank 0 to {}", kWhat); },
+      kPatienceWithRank0);
 }
 
 }  // namespace longseq

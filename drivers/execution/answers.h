@@ -25,8 +25,8 @@ class Answers {
  private:
   struct Answer {
     Interval heads;
-    int lse;                  // the buffer; −1 for partials, which have it beside them
-    Tensor<A> wide_outputs;   // where T is not A
+    int lse;                 // the buffer; −1 for partials, which have it beside them
+    Tensor<A> wide_outputs;  // where T is not A
     Tensor<A> maximum;
     Tensor<A> sum;
     bool finished = false;

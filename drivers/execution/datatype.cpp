@@ -51,7 +51,8 @@ Datatype rows_of_planes(const Rows& rows, const PlaneSelection& selection) {
   MPI_Datatype entry = MPI_DATATYPE_NULL;
   MPI_Type_create_hindexed_block(1, as_count(selection.chosen.size()), &first, spaced.get(), &entry);
   const Datatype entry_owner(entry);
-  return contiguous(selection.entries, every(entry, static_cast<MPI_Aint>(selection.planes) * plane_bytes).get());
+  return contiguous(selection.entries,
+                    every(entry, static_cast<MPI_Aint>(selection.planes) * plane_bytes).get());
 }
 
 std::int64_t payload_bytes(MPI_Datatype type) {

@@ -127,13 +127,18 @@ struct Own {
     take_shard<T>(shard, whole.d_o.view(), d_o.view());
   }
   ShardTensors<T> views() {
-    return {std::as_const(q).view(),   std::as_const(keys).view(), o.view(),     lse.view(),
-            std::as_const(d_o).view(), dq.view(),                  d_keys.view()};
+    return {std::as_const(q).view(),
+            std::as_const(keys).view(),
+            o.view(),
+            lse.view(),
+            std::as_const(d_o).view(),
+            dq.view(),
+            d_keys.view()};
   }
 };
 
-/// Runs the problem's pass twice (messages are started again), the second time from results that mean nothing,
-/// and holds the counted traffic against the plan's.
+/// Runs the problem's pass twice (messages are started again), the second time from results that mean
+/// nothing, and holds the counted traffic against the plan's.
 template <class T>
 void run_twice(const Problem& problem, const PlannerRow& strategy, const DistanceBias<Accumulator<T>>& bias,
                bool overlap, Own<T>& own) {
@@ -173,7 +178,8 @@ double error_of(TensorView<const T> got, const Shard& shard, TensorView<const do
     for (std::int64_t h = 0; h < got.shape.heads; ++h) {
       for (std::int64_t t = 0; t < got.shape.tokens; ++t) {
         for (std::int64_t d = 0; d < got.shape.head_dim; ++d) {
-          const double value = static_cast<double>(got.row(b, h, t)[d]), exact = expected.view().row(b, h, t)[d];
+          const double value = static_cast<double>(got.row(b, h, t)[d]),
+                       exact = expected.view().row(b, h, t)[d];
           if (std::isinf(exact) && value == exact) continue;
           sums[0] += std::pow(value - exact, 2);
           sums[1] += exact * exact;
@@ -221,11 +227,10 @@ TEST(Executor, OfEveryPatternStrategyAndLayoutMatchesTheReferenceForwardAndBackw
     for (const LayoutRow& layout : kLayouts) {
       problem.layout.kind = layout.kind;
       for (const PlannerRow& strategy : kPlanners) {
-        const std::string what =
-            fmt::format("trial {} {} {} kind {} causal {} S {} P {} H {}/{} degree {}", trial, strategy.name,
-                        layout.name, static_cast<int>(problem.pattern.kind), problem.pattern.causal,
-                        problem.pattern.seq_len, w.ranks, problem.heads, problem.kv_heads,
-                        problem.ulysses_degree);
+        const std::string what = fmt::format(
+            "trial {} {} {} kind {} causal {} S {} P {} H {}/{} degree {}", trial, strategy.name, layout.name,
+            static_cast<int>(problem.pattern.kind), problem.pattern.causal, problem.pattern.seq_len, w.ranks,
+            problem.heads, problem.kv_heads, problem.ulysses_degree);
         const bool overlap = trial % 4 != 0;
         expect_right<float>(problem, strategy, whole, overlap, {2e-6, 2e-6, 4e-6}, what);
         expect_right<double>(problem, strategy, whole, overlap, {4e-15, 4e-15, 8e-15}, what);

@@ -55,8 +55,8 @@ TensorView<Accumulator<T>> PlanMemory<T>::column(int buffer, Interval heads, std
   return one;
 }
 
-#define LONGSEQ_INSTANTIATE(T)   \
-  template class PlanMemory<T>;  \
+#define LONGSEQ_INSTANTIATE(T)  \
+  template class PlanMemory<T>; \
   template TensorView<T> PlanMemory<T>::view<T>(int, Interval) const;
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)

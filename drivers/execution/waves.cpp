@@ -70,13 +70,12 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const RankPl
     const auto rows_of = [&](auto view) { return view.tokens(tile.query_rows); };
     if (query == wave.query_places.size()) {
       wave.query_places.push_back(query_place);
-      wave.queries.push_back(
-          {.q = rows_of(memory.template view<T>(tile.queries, tile.heads)),
-           .d_o = rows_of(memory.template view<T>(tile.output_gradients, tile.heads)),
-           .lse = rows_of(memory.column(tile.statistics, tile.heads, 0)),
-           .delta = rows_of(memory.column(tile.statistics, tile.heads, 1)),
-           .positions = positions_of(buffer_of(plan, tile.queries), tile.query_rows),
-           .dq = rows_of(memory.template view<A>(tile.into, tile.heads))});
+      wave.queries.push_back({.q = rows_of(memory.template view<T>(tile.queries, tile.heads)),
+                              .d_o = rows_of(memory.template view<T>(tile.output_gradients, tile.heads)),
+                              .lse = rows_of(memory.column(tile.statistics, tile.heads, 0)),
+                              .delta = rows_of(memory.column(tile.statistics, tile.heads, 1)),
+                              .positions = positions_of(buffer_of(plan, tile.queries), tile.query_rows),
+                              .dq = rows_of(memory.template view<A>(tile.into, tile.heads))});
     }
     if (key == wave.key_places.size()) {
       wave.key_places.push_back(key_place);
@@ -91,11 +90,10 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const RankPl
   return waves;
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                           \
-  template std::vector<ForwardWave<T>> forward_waves<T>(const Problem&, const RankPlan&,                 \
-                                                        const PlanMemory<T>&, const std::vector<Tile>&,  \
-                                                        const StateOf<T>&);                              \
-  template std::vector<BackwardWave<T>> backward_waves<T>(const Problem&, const RankPlan&,               \
+#define LONGSEQ_INSTANTIATE(T)                                                                             \
+  template std::vector<ForwardWave<T>> forward_waves<T>(                                                   \
+      const Problem&, const RankPlan&, const PlanMemory<T>&, const std::vector<Tile>&, const StateOf<T>&); \
+  template std::vector<BackwardWave<T>> backward_waves<T>(const Problem&, const RankPlan&,                 \
                                                           const PlanMemory<T>&, const std::vector<Tile>&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)

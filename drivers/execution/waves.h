@@ -1,4 +1,5 @@
-// The tiles of a step, sorted into waves: calls of the kernels within which no two blocks write the same rows.
+// The tiles of a step, sorted into waves: calls of the kernels within which no two blocks write the same
+// rows.
 #pragma once
 
 #include <functional>

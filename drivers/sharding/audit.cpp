@@ -32,8 +32,8 @@ std::int64_t pairs(const Problem& problem, const RankPlan& plan) {
   for (const Step& step : plan.steps) {
     for (const Tile& tile : step.tiles) {
       if (by_rows && !counted.emplace(tile.queries, tile.query_rows.begin, tile.heads.begin).second) continue;
-      const Run keys = by_rows ? Run{0, 1, pattern.seq_len}
-                               : positions_of(buffer_of(plan, tile.keys), tile.key_rows);
+      const Run keys =
+          by_rows ? Run{0, 1, pattern.seq_len} : positions_of(buffer_of(plan, tile.keys), tile.key_rows);
       sum += tile.heads.size() *
              pattern.area(positions_of(buffer_of(plan, tile.queries), tile.query_rows), keys);
     }
@@ -127,8 +127,9 @@ void PlanAudit::add(const RankAudit& rank, std::int64_t rank_steps) {
 void expect_every_pair(const Problem& problem, std::int64_t pairs_of_all_ranks) {
   const std::int64_t expected = problem.pattern.area() * problem.heads;
   if (pairs_of_all_ranks == expected) return;
-  throw std::logic_error(fmt::format("the plan computes {} visible pairs of all heads; expected {}: a planner is wrong",
-                                     pairs_of_all_ranks, expected));
+  throw std::logic_error(
+      fmt::format("the plan computes {} visible pairs of all heads; expected {}: a planner is wrong",
+                  pairs_of_all_ranks, expected));
 }
 
 }  // namespace longseq

@@ -197,8 +197,8 @@ class HaloPlanner {
     for (int at = 0; at < levels_; ++at) {
       if (const int child = tree.child(at); child >= 0) {
         step_at(plan_, static_cast<std::size_t>(at))
-            .sends.push_back(transfer(plan_, child, buffer,
-                                      tree.node == 0 ? rows : all_rows(buffer_of(plan_, buffer))));
+            .sends.push_back(
+                transfer(plan_, child, buffer, tree.node == 0 ? rows : all_rows(buffer_of(plan_, buffer))));
       }
     }
     return buffer;

@@ -140,9 +140,10 @@ class PartyRing {
       for (const auto& [payload, own] : results) {
         if (!heads_.empty() && tokens_in(layout_.shard(peer)) > 0) {
           const Tile& theirs = queries_[static_cast<std::size_t>(member)].buffers;
-          const int buffer = payload == Payload::lse             ? theirs.lse
-                             : payload == Payload::key_gradients ? home_[static_cast<std::size_t>(member)].gradients
-                                                                 : theirs.into;
+          const int buffer = payload == Payload::lse ? theirs.lse
+                             : payload == Payload::key_gradients
+                                 ? home_[static_cast<std::size_t>(member)].gradients
+                                 : theirs.into;
           step_at(plan_, last).sends.push_back(transfer_all(plan_, peer, buffer));
         }
         const Interval heads = of_keys(payload) ? problem_.kv_heads_of(heads_of(member)) : heads_of(member);
@@ -292,8 +293,9 @@ class PartyRing {
     if (to == party_) return;
     Rows rows = rows_to(to, party_, member).served;
     if (rows.empty()) return;
-    step_at(plan_, step).sends.push_back(
-        {rank_of(to, member_), home_[static_cast<std::size_t>(member)].buffer, std::move(rows), kv_heads_});
+    step_at(plan_, step)
+        .sends.push_back({rank_of(to, member_), home_[static_cast<std::size_t>(member)].buffer,
+                          std::move(rows), kv_heads_});
   }
 
   /// Receives what is needed of the owner's keys into new buffers, if anything; they become what is held.
@@ -308,8 +310,8 @@ class PartyRing {
       block.buffer = new_buffer(Payload::keys, source, select(layout_.shard(source), block.rows));
       std::vector<Transfer>& receives = step_at(plan_, step).receives;
       if (!passed.empty()) {
-        receives.push_back({rank_of(around(party_ - 1), member_), block.buffer, within(block.rows, passed),
-                            kv_heads_});
+        receives.push_back(
+            {rank_of(around(party_ - 1), member_), block.buffer, within(block.rows, passed), kv_heads_});
       }
       if (!served.empty()) {
         receives.push_back({rank_of(owner, member_), block.buffer, within(block.rows, served), kv_heads_});
@@ -317,8 +319,9 @@ class PartyRing {
     }
   }
 
-  /// The gradients of the keys held at a hop: room for the own share, those of the parties before to be added,
-  /// and in the next step the sum passed on or sent home. And those of the own keys that come home then.
+  /// The gradients of the keys held at a hop: room for the own share, those of the parties before to be
+  /// added, and in the next step the sum passed on or sent home. And those of the own keys that come home
+  /// then.
   void return_gradients(int hop, std::vector<Held>& held) {
     const std::size_t step = first_step_ + static_cast<std::size_t>(hop);
     const int owner = around(party_ - hop), holder = around(party_ + hop);
@@ -335,14 +338,13 @@ class PartyRing {
         const Rows onward = passed_on(party_, owner, member), home = difference(block.rows, onward);
         std::vector<Transfer>& sends = step_at(plan_, step + 1).sends;
         if (!onward.empty()) {
-          sends.push_back({rank_of(around(party_ + 1), member_), block.gradients, within(block.rows, onward),
-                           kv_heads_});
+          sends.push_back(
+              {rank_of(around(party_ + 1), member_), block.gradients, within(block.rows, onward), kv_heads_});
         }
         if (!home.empty())
           sends.push_back({rank_of(owner, member_), block.gradients, within(block.rows, home), kv_heads_});
       }
-      const Rows rows =
-          difference(rows_to(holder, party_, member).all(), passed_on(holder, party_, member));
+      const Rows rows = difference(rows_to(holder, party_, member).all(), passed_on(holder, party_, member));
       if (!rows.empty()) {
         add_received(step + 1, rank_of(holder, member_), rank_of(party_, member), rows,
                      home_[static_cast<std::size_t>(member)].gradients, rows);
@@ -378,8 +380,8 @@ class PartyRing {
   int party_;
   int member_;
   std::size_t first_step_ = degree_ > 1 ? 1 : 0;  // of the ring
-  Interval heads_;     // that this rank computes for its party
-  Interval kv_heads_;  // that they read
+  Interval heads_;                                // that this rank computes for its party
+  Interval kv_heads_;                             // that they read
   // Between stripes keys_seen_by is only a hull: a window shorter than the stride passes most ranks by.
   bool window_ = problem_.pattern.kind == PatternKind::local || problem_.pattern.kind == PatternKind::global;
   RankPlan plan_;

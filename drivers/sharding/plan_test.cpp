@@ -26,12 +26,12 @@ std::vector<RankPlan> plans_of(const PlannerRow& strategy, const Problem& proble
 }
 
 std::string describe(const PlannerRow& strategy, const Problem& p) {
-  return fmt::format("{} {} H {}/{} kind {} causal {} S {} P {} layout {} window {}+{} global {} segment {}+{}",
-                     strategy.name, p.pass == Pass::forward ? "forward" : "backward", p.heads, p.kv_heads,
-                     static_cast<int>(p.pattern.kind), p.pattern.causal, p.pattern.seq_len,
-                     p.layout.ranks, static_cast<int>(p.layout.kind), p.pattern.window_left,
-                     p.pattern.window_right, p.pattern.global_tokens, p.pattern.segment_length,
-                     p.pattern.memory_length);
+  return fmt::format(
+      "{} {} H {}/{} kind {} causal {} S {} P {} layout {} window {}+{} global {} segment {}+{}",
+      strategy.name, p.pass == Pass::forward ? "forward" : "backward", p.heads, p.kv_heads,
+      static_cast<int>(p.pattern.kind), p.pattern.causal, p.pattern.seq_len, p.layout.ranks,
+      static_cast<int>(p.layout.kind), p.pattern.window_left, p.pattern.window_right, p.pattern.global_tokens,
+      p.pattern.segment_length, p.pattern.memory_length);
 }
 
 std::vector<std::int64_t> positions(const Shard& shard) {
@@ -143,7 +143,8 @@ TEST(Plans, UseOnlyWhatEarlierStepsBroughtAndNeverOverwriteWhatIsInUse) {
           };
           for (const Transfer& send : step.sends) use(send.buffer);
           for (const Tile& tile : step.tiles) {
-            for (const int read : {tile.keys, tile.queries, tile.output_gradients, tile.statistics}) use(read);
+            for (const int read : {tile.keys, tile.queries, tile.output_gradients, tile.statistics})
+              use(read);
           }
           for (const Transfer& receive : step.receives) {
             arrival[static_cast<std::size_t>(receive.buffer)] = s;
@@ -333,7 +334,8 @@ TEST(Names, ThatDoNotExistAreRefusedWithTheOnesThatDo) {
         try {
           planner("rnig");
         } catch (const std::invalid_argument& error) {
-          EXPECT_STREQ(error.what(), "strategy is 'rnig'; expected one of ring, allgather, ulysses, usp, halo");
+          EXPECT_STREQ(error.what(),
+                       "strategy is 'rnig'; expected one of ring, allgather, ulysses, usp, halo");
           throw;
         }
       },

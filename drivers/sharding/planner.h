@@ -1,5 +1,5 @@
-// The strategies: ways in which queries meet the keys of other ranks. Adding one is one file with a plan function and one
-// row in kPlanners; the command line, the help and the tests read the table.
+// The strategies: ways in which queries meet the keys of other ranks. Adding one is one file with a plan
+// function and one row in kPlanners; the command line, the help and the tests read the table.
 #pragma once
 
 #include <array>
@@ -28,17 +28,17 @@ RankPlan plan_halo(const Problem& problem, int rank);
 
 /// An all-to-all turns shards of tokens into shares of heads, and back (Jacobs et al. 2023, "DeepSpeed
 /// Ulysses"). Any number of heads: shares may be uneven, and ranks without one idle. Sent per rank,
-/// forward, (P−1)/P·n·(2·heads + 2·kv_heads')·head_dim·e + (P−1)/P·n·heads·a for lse, kv_heads' = max(kv_heads,
-/// P); backward, which keeps nothing of the forward pass, (P−1)/P·n·((2·heads + 2·kv_heads')·head_dim·e +
-/// (heads + 2·kv_heads')·head_dim·a + 2·heads·a).
+/// forward, (P−1)/P·n·(2·heads + 2·kv_heads')·head_dim·e + (P−1)/P·n·heads·a for lse, kv_heads' =
+/// max(kv_heads, P); backward, which keeps nothing of the forward pass, (P−1)/P·n·((2·heads +
+/// 2·kv_heads')·head_dim·e + (heads + 2·kv_heads')·head_dim·a + 2·heads·a).
 RankPlan plan_ulysses(const Problem& problem, int rank);
 
 /// Ulysses within parties of ulysses_degree ranks, a ring between them (Fang & Zhao 2024, "USP"). Throws
 /// std::invalid_argument if the degree does not divide the ranks.
 RankPlan plan_usp(const Problem& problem, int rank);
 
-/// The ranks of a party that plan_usp takes: ulysses_degree, or where that is 0 the largest divisor of the ranks
-/// that is neither more than their square root nor than the key heads, so that no key head is repeated.
+/// The ranks of a party that plan_usp takes: ulysses_degree, or where that is 0 the largest divisor of the
+/// ranks that is neither more than their square root nor than the key heads, so that no key head is repeated.
 int usp_degree(const Problem& problem);
 
 struct PlannerRow {

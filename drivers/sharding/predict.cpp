@@ -77,18 +77,18 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
     for (const Transfer& receive : step.receives) from[receive.peer] += bytes_of(receive);
     for (int peer = 0; step.allgather_keys && peer < problem.layout.ranks; ++peer) {
       if (peer != plan.rank) {
-        from[peer] += static_cast<double>(
-            tokens_in(problem.layout.shard(peer)) *
-            bytes_per_row(problem, Payload::keys, all_heads(problem, Payload::keys)));
+        from[peer] +=
+            static_cast<double>(tokens_in(problem.layout.shard(peer)) *
+                                bytes_per_row(problem, Payload::keys, all_heads(problem, Payload::keys)));
       }
     }
     for (const auto& [peer, bytes] : from) cost.incoming.push_back({peer, bytes});
     for (const Merge& merge : step.merges) {
       const Buffer& part = buffer_of(plan, merge.from);
-      cost.merge += kAccesses *
-                    static_cast<double>(tokens_in(part.positions) *
-                                        bytes_per_row(problem, part.payload, part.heads)) /
-                    machine.memory_bandwidth;
+      cost.merge +=
+          kAccesses *
+          static_cast<double>(tokens_in(part.positions) * bytes_per_row(problem, part.payload, part.heads)) /
+          machine.memory_bandwidth;
     }
     steps.push_back(std::move(cost));
   }

@@ -2,8 +2,8 @@
 //
 // A rank's step costs its tiles' FLOPs and rows, at the kernels' rate; messages cost latency and bytes over
 // bandwidth, from the moment both ends are in the step. From other nodes they come while tiles are computed;
-// within a node the rank's own cores copy them, so their time adds up. A step ends when both are done; gradients
-// and partial results are then joined at the memory's bandwidth. Ranks wait for each other's steps.
+// within a node the rank's own cores copy them, so their time adds up. A step ends when both are done;
+// gradients and partial results are then joined at the memory's bandwidth. Ranks wait for each other's steps.
 #pragma once
 
 #include <functional>

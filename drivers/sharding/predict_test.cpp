@@ -101,7 +101,8 @@ class MachineFile : public testing::Test {
     return "";
   }
   const std::string whole =
-      "name = N\nsource = S\nranks_per_node = 4\nflops_f32 = 1e12\nnode_latency = 1e-6\nnode_bandwidth = 1e10\n"
+      "name = N\nsource = S\nranks_per_node = 4\nflops_f32 = 1e12\nnode_latency = 1e-6\nnode_bandwidth = "
+      "1e10\n"
       "network_latency = 2e-6\nnetwork_bandwidth = 2e9\nmemory_bandwidth = 1e11\n";
 };
 

@@ -19,9 +19,9 @@ int usp_degree(const Problem& problem) {
 RankPlan plan_usp(const Problem& problem, int rank) {
   const int degree = usp_degree(problem);
   if (problem.layout.ranks % degree != 0) {
-    throw std::invalid_argument(
-        fmt::format("ulysses-degree is {} with {} ranks; expected a divisor of the ranks; hint: 0 chooses one",
-                    degree, problem.layout.ranks));
+    throw std::invalid_argument(fmt::format(
+        "ulysses-degree is {} with {} ranks; expected a divisor of the ranks; hint: 0 chooses one", degree,
+        problem.layout.ranks));
   }
   return plan_party_ring(problem, rank, degree);
 }

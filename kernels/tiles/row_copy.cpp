@@ -61,8 +61,8 @@ HWY_INLINE void store(D /*d*/, hn::Vec<D> value, BFloat16* at) {  // rounds as B
 template <class A>
 using LaneOf = std::conditional_t<std::is_same_v<A, Pair>, std::uint32_t, A>;
 
-// Rows become lanes in squares of 16 bytes a side, as many at once as a vector has blocks of 16 bytes. Block b
-// of a vector is the square's width of rows[b · width], from dimension `dim` on.
+// Rows become lanes in squares of 16 bytes a side, as many at once as a vector has blocks of 16 bytes. Block
+// b of a vector is the square's width of rows[b · width], from dimension `dim` on.
 #if HWY_TARGET == HWY_SCALAR
 template <class A>
 constexpr std::int64_t square() {
@@ -141,7 +141,8 @@ HWY_INLINE void to_lanes(const T* const* rows, std::int64_t count, std::int64_t 
   std::int64_t t = 0;
   for (; t < std::min(kAhead, count); ++t) fetch(rows[t], head_dim);
   for (t = 0; t + kAtOnce <= count; t += kAtOnce) {
-    for (std::int64_t r = t + kAhead; r < std::min(t + kAhead + kAtOnce, count); ++r) fetch(rows[r], head_dim);
+    for (std::int64_t r = t + kAhead; r < std::min(t + kAhead + kAtOnce, count); ++r)
+      fetch(rows[r], head_dim);
     std::int64_t dim = 0;
     for (; dim + kSquare <= head_dim; dim += kSquare) {
       hn::Vec<decltype(d)> v[kSquare];
@@ -151,7 +152,8 @@ HWY_INLINE void to_lanes(const T* const* rows, std::int64_t count, std::int64_t 
         hn::StoreU(v[i], d, reinterpret_cast<LaneOf<A>*>(lanes + (dim + i) * width + t));
     }
     for (; dim < head_dim; ++dim) {
-      for (std::int64_t r = 0; r < kAtOnce; ++r) lanes[dim * width + t + r] = static_cast<A>(rows[t + r][dim]);
+      for (std::int64_t r = 0; r < kAtOnce; ++r)
+        lanes[dim * width + t + r] = static_cast<A>(rows[t + r][dim]);
     }
   }
   for (; t < count; ++t) {
@@ -180,7 +182,8 @@ HWY_INLINE void to_rows(const Accumulator<T>* HWY_RESTRICT lanes, std::int64_t w
       for (std::int64_t i = 0; i < kSquare; ++i) store_blocks(d, v[i], rows + t + i, dim);
     }
     for (; dim < head_dim; ++dim) {
-      for (std::int64_t r = 0; r < kAtOnce; ++r) rows[t + r][dim] = static_cast<T>(lanes[dim * width + t + r]);
+      for (std::int64_t r = 0; r < kAtOnce; ++r)
+        rows[t + r][dim] = static_cast<T>(lanes[dim * width + t + r]);
     }
   }
   for (; t < count; ++t) {

@@ -40,9 +40,9 @@ HWY_INLINE double dot(const T* HWY_RESTRICT left, const T* HWY_RESTRICT right, s
   return sum;
 }
 
-#define LONGSEQ_DEFINE(T, name)                                                \
+#define LONGSEQ_DEFINE(T, name)                                             \
   double dot_##name(const T* left, const T* right, std::int64_t head_dim) { \
-    return dot(left, right, head_dim);                                         \
+    return dot(left, right, head_dim);                                      \
   }
 LONGSEQ_DEFINE(float, f32)
 LONGSEQ_DEFINE(double, f64)
@@ -55,13 +55,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace longseq {
 
-#define LONGSEQ_DISPATCH(T, name)                                          \
-  HWY_EXPORT(dot_##name);                                                  \
-  namespace detail {                                                       \
-  template <>                                                              \
+#define LONGSEQ_DISPATCH(T, name)                                            \
+  HWY_EXPORT(dot_##name);                                                    \
+  namespace detail {                                                         \
+  template <>                                                                \
   double dot_rows<T>(const T* left, const T* right, std::int64_t head_dim) { \
-    return HWY_DYNAMIC_DISPATCH(dot_##name)(left, right, head_dim);        \
-  }                                                                        \
+    return HWY_DYNAMIC_DISPATCH(dot_##name)(left, right, head_dim);          \
+  }                                                                          \
   }
 LONGSEQ_DISPATCH(float, f32)
 LONGSEQ_DISPATCH(double, f64)

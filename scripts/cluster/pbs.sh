@@ -20,6 +20,7 @@ cd "${PBS_O_WORKDIR:?this is a PBS job: start it with qsub from the repository}"
 # module load gcc openmpi hdf5
 
 experiment=${experiment:-quick}
+read -ra options <<<"${LONGSEQ_OPTIONS:-}" # more for bench: scripts/scale.sh sets it
 threads=${OMP_NUM_THREADS:-1} # PBS sets it from ompthreads
 ranks=$(wc -l <"$PBS_NODEFILE") # one line per rank
 export LONGSEQ_DATA=${LONGSEQ_DATA:-$PWD/data} # on a file system that every node sees
@@ -34,7 +35,7 @@ hosts=()
 # A case that is not valid makes bench end in error; its reasons belong on the page all the same.
 status=0
 mpirun -n "$ranks" "${hosts[@]}" --map-by "slot:PE=$threads" --bind-to core -x LONGSEQ_DATA \
-  build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output" ||
+  build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" "${options[@]}" --output "$output" ||
   status=$?
 
 if [[ -x .venv/bin/python && -s $output ]]; then

@@ -22,6 +22,7 @@ cd "${SLURM_SUBMIT_DIR:?this is a Slurm job: start it with sbatch from the repos
 # module load gcc openmpi hdf5
 
 experiment=${1:-quick}
+read -ra options <<<"${LONGSEQ_OPTIONS:-}" # more for bench: scripts/scale.sh sets it
 threads=${SLURM_CPUS_PER_TASK:-1}
 export LONGSEQ_DATA=${LONGSEQ_DATA:-$PWD/data} # on a file system that every node sees
 
@@ -34,11 +35,11 @@ output=results/$experiment-$SLURM_JOB_ID.h5
 status=0
 if [[ $(srun --mpi=list 2>&1) == *pmix* ]]; then
   srun --mpi=pmix --cpus-per-task="$threads" --cpu-bind=cores \
-    build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output" ||
+    build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" "${options[@]}" --output "$output" ||
     status=$?
 else
   mpirun -n "$SLURM_NTASKS" --map-by "slot:PE=$threads" --bind-to core \
-    build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" --output "$output" ||
+    build/longseq bench --config "suite/experiments/$experiment.cfg" --threads "$threads" "${options[@]}" --output "$output" ||
     status=$?
 fi
 

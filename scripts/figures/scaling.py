@@ -46,6 +46,8 @@ def draw(results, kind="strong"):
         time_axes.plot(ranks, ideal, "--", color=style["color"], linewidth=1, alpha=0.8)
         if "bound_time" in cases:
             time_axes.plot(ranks, cases["bound_time"], ":", color=style["color"], linewidth=1.4)
+        if "predicted_time" in cases:
+            time_axes.plot(ranks, cases["predicted_time"], "x", color=style["color"], markersize=8)
         share_axes.plot(ranks, 100 * ideal / time, linewidth=1.6, **style)
         if "balance_ceiling" in cases and (cases["balance_ceiling"] < 0.999).any():
             # Relative to the first point, which is under the ceiling of its own number of ranks.
@@ -66,6 +68,7 @@ def draw(results, kind="strong"):
     guides = [time_axes.plot([], [], style, color=INK, label=label)[0] for style, label in
               (("--", "ideal: time per FLOP of a rank as at the fewest ranks"),
                (":", "bound: max(FLOPs / peak, bytes / bandwidth)"),
+              ("x", "predicted just before"),
                ("-.", "ceiling of the layout's load balance"))]  # fmt: skip
     figure.legend(handles=[*handles, *guides], loc="outside lower left", ncols=2, fontsize=9)
     return figure
