@@ -136,6 +136,11 @@ void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Layer<T
   facts.exchange_bandwidth = std::max(facts.exchange_bandwidth, ring_shift_rate(launch.comm));
   facts.passes = static_cast<std::int64_t>(facts.measurement.repetitions.size());
   facts.traffic = counted_traffic(c, layer);
+  for (const Pass pass : passes_run(c)) {
+    if (!counts(c, pass)) continue;
+    const auto moments = layer.moments(pass);
+    facts.timeline.insert(facts.timeline.end(), moments.begin(), moments.end());
+  }
   facts.overlap_efficiency = facts.waiting_hidden = std::numeric_limits<double>::quiet_NaN();
   if (c.overlap && launch.ranks > 1) {
     const std::vector<StoppingRule> few{MinimumRepetitions{kControlRepetitions}};

@@ -272,6 +272,37 @@ void add_traffic(const CaseFacts& facts, Group& group) {
                           true});
 }
 
+/// The steps of the last repetition, of all passes that count one after the other, from the moment the first
+/// rank began, on rank 0's clock; NaN where a rank has fewer steps. Of very many ranks and steps, nothing.
+void add_timeline(const Launch& launch, const CaseFacts& facts, Group& group) {
+  constexpr std::int64_t kMostSteps = 100'000;  // of all ranks together
+  std::int64_t steps = static_cast<std::int64_t>(facts.timeline.size());
+  MPI_Allreduce(MPI_IN_PLACE, &steps, 1, MPI_INT64_T, MPI_MAX, launch.comm);
+  const double offset = clock_offset(launch.comm);
+  double first = facts.timeline.empty() ? std::numeric_limits<double>::infinity()
+                                        : facts.timeline.front().begin + offset;
+  MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_DOUBLE, MPI_MIN, launch.comm);
+  if (steps == 0 || steps * launch.ranks > kMostSteps) return;
+  std::vector<double> moments;
+  for (const StepMoments& step : facts.timeline) {
+    for (const double moment : {step.begin, step.posted, step.computed, step.arrived, step.joined})
+      moments.push_back(moment + offset - first);
+  }
+  moments.resize(static_cast<std::size_t>(5 * steps), kNotKnown);
+  std::vector<std::int64_t> numbers(static_cast<std::size_t>(steps));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  group.axes.push_back({"step", std::move(numbers), "1", "step of the plan, of all passes"});
+  group.axes.push_back({"moment",
+                        std::vector<std::string>{"begin", "posted", "computed", "arrived", "joined"}, "",
+                        "messages posted, tiles computed, messages there, results joined"});
+  group.arrays.push_back({"timeline",
+                          {"rank", "step", "moment"},
+                          std::move(moments),
+                          "s",
+                          "the last repetition, from the moment the first rank began",
+                          true});
+}
+
 }  // namespace
 
 CaseRecord case_record(const Launch& launch, const Case& c, const CaseFacts& facts) {
@@ -288,6 +319,7 @@ CaseRecord case_record(const Launch& launch, const Case& c, const CaseFacts& fac
        std::string("mask-exact: 4 * visible pairs * heads * head_dim forward, 2.5 times that backward")});
   add_samples(facts, record.group);
   add_traffic(facts, record.group);
+  add_timeline(launch, facts, record.group);
   return record;
 }
 

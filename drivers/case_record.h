@@ -21,7 +21,8 @@ struct CaseFacts {
   Bounds bounds{};
   std::int64_t passes = 0;  // repetitions, warm-up included: what the traffic's counters have seen
   Traffic traffic;
-  RankAudit planned;  // traffic of one repetition
+  std::vector<StepMoments> timeline;  // of this rank in the last repetition, on its own clock
+  RankAudit planned;                  // traffic of one repetition
   std::int64_t planned_memory = 0;
   bool traffic_as_planned = false;
   double flops = 0;        // of this rank in one repetition, mask-exact

@@ -23,6 +23,7 @@ class Layer {
   /// Collective; in the caller's TBB arena.
   PassTimes run(Pass pass, bool overlap) { return executor(pass)->run(overlap); }
   const Traffic& traffic(Pass pass) const { return executor(pass)->traffic(); }
+  std::span<const StepMoments> moments(Pass pass) const { return executor(pass)->moments(); }
 
   LayerInputs<T> inputs;
   Tensor<T> o;

@@ -10,7 +10,7 @@
 namespace longseq {
 
 inline constexpr const char* kSchemaName = "longseq-results";
-inline constexpr const char* kSchemaVersion = "1.0.0";
+inline constexpr const char* kSchemaVersion = "1.1.0";
 inline constexpr int kSchemaMajor = 1;
 
 /// One value: stored as i64, f64, fixed-length UTF-8 or u8 (bool).

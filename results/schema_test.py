@@ -108,7 +108,7 @@ class Root(unittest.TestCase):
         self.assertEqual(sorted(names), sorted(["schema_name", "schema_version", "run_uuid", "created",
                                                 "configuration_id", "complete"]))
         self.assertEqual(attributes["schema_name"], b"longseq-results")
-        self.assertEqual(attributes["schema_version"], b"1.0.0")
+        self.assertEqual(attributes["schema_version"], b"1.1.0")
         self.assertEqual(attributes["configuration_id"], b"d1ge57")
         self.assertEqual((attributes["complete"], attributes["complete"].dtype), (1, np.uint8))
         self.assertRegex(attributes["created"].decode(), CREATED)

@@ -81,7 +81,7 @@ TEST_F(WriterTest, RoundTrip) {
 
   const Reader reader(path_.string());  // every rank reads the whole file
   EXPECT_TRUE(reader.identity().complete);
-  EXPECT_EQ(reader.identity().schema_version, "1.0.0");
+  EXPECT_EQ(reader.identity().schema_version, "1.1.0");
   EXPECT_EQ(reader.identity().configuration_id, kConfigurationId);
   EXPECT_EQ(reader.identity().run_uuid.size(), 36u);
   EXPECT_EQ(reader.identity().run_uuid[14], '4');

@@ -6,7 +6,7 @@ import xarray
 import plot
 import synthetic_results
 from figures import FIGURES, NothingToDraw, to_svg
-from figures import breakdown, patterns, scaling
+from figures import breakdown, patterns, scaling, timeline
 from figures.labels import case_labels, pattern_label
 from figures.style import percent, si
 from longseq_results import load
@@ -90,6 +90,16 @@ def test_phase_medians_leave_out_the_warm_up():
     phases, total = breakdown.phase_medians(case)
     assert total.tolist() == [3] and phases["compute"].tolist() == [2] and phases["waiting"].tolist() == [0.5]
     assert phases["rest"].tolist() == [0.5]
+
+
+def test_timeline_tells_overlap_from_its_control():
+    moments = numpy.array([[0.0, 1, 5, 6, 7], [7, 8, 20, 10, 21]])  # (step, moment): with overlap, then without
+    rank = xarray.DataArray(moments, dims=("step", "moment"),
+                            coords={"moment": ["begin", "posted", "computed", "arrived", "joined"]})  # fmt: skip
+    spans = {phase: list(zip(*spans)) for phase, spans in timeline.spans(rank).items()}
+    assert spans["compute"] == [(1, 5), (10, 20)]
+    assert spans["waiting"] == [(5, 6), (8, 10)]
+    assert spans["merging"] == [(6, 7), (20, 21)]
 
 
 def test_ideal_time_is_equal_time_per_flop_of_a_rank():

@@ -54,7 +54,7 @@ def test_the_page_is_whole_and_fetches_nothing(results_file):
     html = report.page(load(results_file))
     assert parsed(html).fetched == []
     assert "<script" not in html and "@import" not in html
-    assert html.count("<svg") == 6
+    assert html.count("<svg") == 7
 
 
 def test_every_case_is_listed_and_a_withheld_one_shows_its_reason_but_not_its_time(results_file):
@@ -95,7 +95,7 @@ def test_several_files_make_one_page(scaling_files, tmp_path):
     assert "parallel efficiency, % of ideal" in " ".join(page.text)
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
         "breakdown.png", "distribution.png", "efficiency.png", "exchange.png", "patterns.png", "roofline.png",
-        "scaling.png",
+        "scaling.png", "timeline.png",
     ]  # fmt: skip
 
 

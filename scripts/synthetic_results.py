@@ -40,7 +40,7 @@ def area(case):
     return tokens * per_query * (0.5 if halved else 1)
 
 
-def write(path, ranks=2, cases=CASES, repetitions=14, complete=True, version="1.0.0", seed=7):
+def write(path, ranks=2, cases=CASES, repetitions=14, complete=True, version="1.1.0", seed=7):
     """Writes a results file with `cases`, each a dict of options that differ from DEFAULTS."""
     random = numpy.random.default_rng(seed)
     with h5py.File(path, "w", track_order=True) as file:
@@ -122,6 +122,12 @@ def _case(file, number, case, ranks, repetitions, random):
     _dataset(group, "start_skew", random.exponential(1e-6, shape), ["rank", "repetition"], "s")
     _dataset(group, "warmup", numpy.arange(repetitions) == 0, ["repetition"])
     _dataset(group, "bytes_sent", numpy.full((ranks, ranks), int(sent / ranks**2)), ["rank", "peer"], "B")
+    steps = ranks if case["strategy"] == "ring" else 2
+    _scale(group, "step", numpy.arange(steps))
+    _scale(group, "moment", ["begin", "posted", "computed", "arrived", "joined"])
+    step_time = median / steps * numpy.array([0, 0.01, 0.9, 0.95, 1])
+    moments = step_time + median / steps * numpy.arange(steps)[:, None]
+    _dataset(group, "timeline", numpy.repeat(moments[None], ranks, axis=0), ["rank", "step", "moment"], "s")
     _dataset(group, "compute_flops", flops * share / share.sum(), ["rank"], "flop")
     return row
 

@@ -25,6 +25,10 @@ class Stopwatch {
   Clock::time_point start_;
 };
 
+double seconds_now() {
+  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+}
+
 bool is_gradient(const RankPlan& plan, int buffer) {
   const Payload payload = buffer_of(plan, buffer).payload;
   return payload == Payload::query_gradients || payload == Payload::key_gradients;
@@ -47,6 +51,7 @@ Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, cons
     for (const Transfer& receive : step.receives) begun_[static_cast<std::size_t>(receive.buffer)] = true;
   }
   for (const Step& step : plan_.steps) prepare(step);
+  moments_.resize(plan_.steps.size());
 }
 
 template <class T>
@@ -134,6 +139,8 @@ template <class T>
 void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
   const Step& step = plan_.steps[number];
   const Work& work = work_[number];
+  StepMoments& moments = moments_[number];
+  moments.begin = seconds_now();
   {
     Stopwatch watch(times.merging);
     for (const Transfer& send : step.sends) answers_.finish(send.buffer);
@@ -144,20 +151,24 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
     Stopwatch watch(times.communication);
     messages_.start(number);
   }
-  if (!overlap) {
+  moments.posted = seconds_now();
+  const auto wait = [&] {
     Stopwatch watch(times.waiting);
     messages_.wait();
-  }
+    moments.arrived = seconds_now();
+  };
+  if (!overlap) wait();
   {
     Stopwatch watch(times.compute);
     compute(work);
   }
-  if (overlap) {
-    Stopwatch watch(times.waiting);
-    messages_.wait();
+  moments.computed = seconds_now();
+  if (overlap) wait();
+  {
+    Stopwatch watch(times.merging);
+    for (const Merge& own : step.merges) merge(own);
   }
-  Stopwatch watch(times.merging);
-  for (const Merge& own : step.merges) merge(own);
+  moments.joined = seconds_now();
 }
 
 template <class T>

@@ -5,7 +5,7 @@
 
 #include <mpi.h>
 
-#include <memory>
+#include <span>
 #include <vector>
 
 #include "drivers/execution/answers.h"
@@ -24,6 +24,16 @@ struct PassTimes {
   double merging = 0;        // finishing and joining partial results and gradients
 };
 
+/// When a step did what, seconds of this rank's steady clock: its messages were posted, its tiles computed,
+/// all messages there, results joined. Without overlap messages are there before anything is computed.
+struct StepMoments {
+  double begin = 0;
+  double posted = 0;
+  double computed = 0;
+  double arrived = 0;
+  double joined = 0;
+};
+
 template <class T>
 class Executor {
  public:
@@ -38,6 +48,8 @@ class Executor {
   PassTimes run(bool overlap);
 
   const Traffic& traffic() const { return messages_.traffic(); }
+  /// Of the last run's steps.
+  std::span<const StepMoments> moments() const { return moments_; }
 
  private:
   /// What is computed and joined in one step.
@@ -65,7 +77,8 @@ class Executor {
   Answers<T> answers_;
   std::vector<Work> work_;   // [step]
   std::vector<bool> begun_;  // [buffer] gradients that some step has made fresh, while work is prepared
-  double polling_ = 0;       // s, of the pass
+  std::vector<StepMoments> moments_;  // [step]
+  double polling_ = 0;                // s, of the pass
 };
 
 }  // namespace longseq

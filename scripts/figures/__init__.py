@@ -4,7 +4,7 @@ function draw(results, ...) that returns a matplotlib Figure or raises NothingTo
 from collections.abc import Callable
 from typing import NamedTuple
 
-from figures import breakdown, distribution, efficiency, exchange, patterns, roofline, scaling
+from figures import breakdown, distribution, efficiency, exchange, patterns, roofline, scaling, timeline
 from figures.style import NothingToDraw, to_svg
 
 __all__ = ["FIGURES", "FigureRow", "NothingToDraw", "to_svg"]
@@ -41,6 +41,13 @@ FIGURES = (
         " with less compute is imbalance.",
         breakdown.draw,
         (("--case", dict(type=int, metavar="N", help="one case, in seconds per rank (default: all, as shares)")),),
+    ),
+    FigureRow(
+        "timeline",
+        "One repetition, step by step",
+        "Messages travel while tiles are computed; what waiting is left was not hidden, or is for a rank that is late.",
+        timeline.draw,
+        (("--case", dict(type=int, metavar="N", help="one case (default: that of most steps)")),),
     ),
     FigureRow(
         "distribution",
