@@ -65,5 +65,33 @@ TEST(Summary, ChoosesUnits) {
   EXPECT_NE(summary_table(std::vector{row}).find("2.500 s"), std::string::npos);
 }
 
+SummaryRow predicted(const char* strategy, double median, double prediction) {
+  SummaryRow row;
+  row.label = std::string("full ") + strategy + "/zigzag S=1024";
+  row.ranks = 2;
+  row.threads = 1;
+  row.strategy = strategy;
+  row.median_seconds = median;
+  row.predicted_seconds = prediction;
+  row.verdict = {true, true, true, {}};
+  return row;
+}
+
+TEST(PredictionText, SaysHowManyWereCloseAndWhatThePickWouldHaveCost) {
+  const std::vector<SummaryRow> rows{predicted("ring", 1.05, 1.0), predicted("ulysses", 1.0, 1.1),
+                                     predicted("halo", 2.0, 1.5)};
+  EXPECT_EQ(prediction_text(rows),
+            "predicted within 15 % of the median: 2 of 3 cases\n"
+            "full */zigzag S=1024 on 2x1: predicted best ring, measured best ulysses, regret 5.0 %\n");
+}
+
+TEST(PredictionText, LeavesOutWhatDoesNotHold) {
+  std::vector<SummaryRow> rows{predicted("ring", 1, 1), predicted("halo", 0.5, 3)};
+  rows[1].verdict.clean = false;
+  EXPECT_EQ(prediction_text(rows), "predicted within 15 % of the median: 1 of 1 cases\n");
+  rows[0].verdict.valid = false;
+  EXPECT_EQ(prediction_text(rows), "");
+}
+
 }  // namespace
 }  // namespace longseq
