@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <limits>
 #include <memory>
 
@@ -112,25 +113,39 @@ Traffic counted_traffic(const Case& c, const Layer<T>& layer) {
   return sum;
 }
 
-/// The measured repetitions, the ceilings and the machine's load around them, and the control with overlap
-/// off.
+/// The passes that count, one after the other.
+template <class T>
+PhaseTimes repetition(const Case& c, ThreadTeam& team, Layer<T>& layer, bool overlap) {
+  PhaseTimes phases{};
+  for (const Pass pass : passes_run(c)) {
+    if (counts(c, pass)) add(team.run([&] { return layer.run(pass, overlap); }), phases);
+  }
+  return phases;
+}
+
+/// A few repetitions with overlap off, and what overlap hid of their messages.
+template <class T>
+void measure_control(const Launch& launch, const Case& c, ThreadTeam& team, Layer<T>& layer,
+                     CaseFacts& facts) {
+  facts.overlap_efficiency = facts.waiting_hidden = std::numeric_limits<double>::quiet_NaN();
+  if (!c.overlap || launch.ranks == 1) return;
+  const std::vector<StoppingRule> few{MinimumRepetitions{kControlRepetitions}};
+  facts.control = measure(launch.comm, few, 1, [&] { return repetition(c, team, layer, false); }, {});
+  facts.overlap_efficiency = hidden(launch.comm, facts, {kCommunication, kWaiting});
+  facts.waiting_hidden = hidden(launch.comm, facts, {kWaiting});
+}
+
+/// The measured repetitions, the ceilings and the machine's load around them.
 template <class T>
 void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Layer<T>& layer,
                   const std::function<void(const Measurement&)>& seen, CaseFacts& facts) {
   facts.peak_before = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, c.dtype, kPeakSeconds));
   facts.exchange_bandwidth = ring_shift_rate(launch.comm);
   const CpuTime cpu_before = read_cpu_time(launch.comm, launch.placement);
-  const auto repetition = [&](bool overlap) {
-    PhaseTimes phases{};
-    for (const Pass pass : passes_run(c)) {
-      if (counts(c, pass)) add(team.run([&] { return layer.run(pass, overlap); }), phases);
-    }
-    return phases;
-  };
   if (!counts(c, Pass::forward))  // its results, once
     team.run([&] { return layer.run(Pass::forward, true); });
   facts.measurement = measure(
-      launch.comm, stopping_rules(c), kWarmups, [&] { return repetition(c.overlap); }, seen);
+      launch.comm, stopping_rules(c), kWarmups, [&] { return repetition(c, team, layer, c.overlap); }, seen);
   const CpuTime cpu_after = read_cpu_time(launch.comm, launch.placement);
   facts.peak_after = sum_over_ranks(launch.comm, fma_peak(launch.comm, team, c.dtype, kPeakSeconds));
   facts.exchange_bandwidth = std::max(facts.exchange_bandwidth, ring_shift_rate(launch.comm));
@@ -140,13 +155,6 @@ void measure_case(const Launch& launch, const Case& c, ThreadTeam& team, Layer<T
     if (!counts(c, pass)) continue;
     const auto moments = layer.moments(pass);
     facts.timeline.insert(facts.timeline.end(), moments.begin(), moments.end());
-  }
-  facts.overlap_efficiency = facts.waiting_hidden = std::numeric_limits<double>::quiet_NaN();
-  if (c.overlap && launch.ranks > 1) {
-    const std::vector<StoppingRule> few{MinimumRepetitions{kControlRepetitions}};
-    facts.control = measure(launch.comm, few, 1, [&] { return repetition(false); }, {});
-    facts.overlap_efficiency = hidden(launch.comm, facts, {kCommunication, kWaiting});
-    facts.waiting_hidden = hidden(launch.comm, facts, {kWaiting});
   }
   const Conditions conditions{
       .ranks_on_node = launch.placement.ranks_on_node,
@@ -201,7 +209,8 @@ CaseRecord run_typed(const Launch& launch, const Prospect& prospect,
   facts.timer = launch.calibration.timer;
   measure_case(launch, c, team, *layer, seen, facts);
   facts.peak_memory = peak_memory_bytes() - before;
-  verify_case(launch, c, problem, *layer, facts);
+  verify_case(launch, c, problem, *layer, facts);  // what was measured, before the control overwrites it
+  measure_control(launch, c, team, *layer, facts);
   facts.traffic_as_planned = traffic_as_planned(launch.comm, facts.planned, facts.traffic, facts.passes);
   return case_record(launch, c, facts);
 }
@@ -221,6 +230,28 @@ void expect_runnable(const Launch& launch, const Case& c) {
   expect_memory(launch.comm, rank_bytes(c, passes, threads_for(c.threads, launch.placement)));
 }
 
+namespace {
+
+/// The valid strategies for which there is memory, the same on all ranks. Throws on all ranks what
+/// expect_runnable() says of the last where there is none.
+std::vector<std::string> runnable_strategies(const Launch& launch, Case c, const Problem& problem) {
+  std::vector<std::string> names;
+  std::exception_ptr refusal;
+  for (const std::string& name : valid_strategies(problem)) {
+    c.strategy = name;
+    try {
+      expect_runnable(launch, c);
+      names.push_back(name);
+    } catch (const std::invalid_argument&) {
+      refusal = std::current_exception();
+    }
+  }
+  if (names.empty()) std::rethrow_exception(refusal);
+  return names;
+}
+
+}  // namespace
+
 Prospect foresee(const Launch& launch, const Case& c) {
   Prospect prospect{c, c.strategy == kAuto, 0};
   const Problem problem = make_problem(c, launch.ranks);
@@ -228,9 +259,8 @@ Prospect foresee(const Launch& launch, const Case& c) {
   const Machine machine = measure_machine(launch.comm, team, launch.placement, launch.calibration, c.dtype,
                                           c.head_dim, c.pass != "forward");
   if (prospect.picked) {
-    prospect.chosen.strategy = best_strategy(c, problem, machine);
+    prospect.chosen.strategy = best_strategy(c, problem, machine, runnable_strategies(launch, c, problem));
     resolve(prospect.chosen);
-    expect_runnable(launch, prospect.chosen);
   }
   prospect.predicted_time = predict_case(prospect.chosen, problem, machine);
   return prospect;

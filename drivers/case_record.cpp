@@ -167,7 +167,7 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
   add("projection_time", figures.projection_time, "s",
       "projections of q, k and v, apart from attention, slowest rank");
   add("verified_rows", facts.errors.rows, "1", "query positions recomputed in f64");
-  add("output_error", facts.errors.output, "1", "relative Frobenius error of the output against f64");
+  add("output_error", facts.errors.output, "1", "root mean square of rows' relative errors against f64");
   add("output_bound", facts.bounds.output, "1",
       "what rounding explains, from type, head_dim, keys and scores");
   add("lse_error", facts.errors.lse, "1", "largest error of lse relative to max(1, |lse|)");
@@ -175,7 +175,7 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
   const GradientErrors gradients =
       facts.gradient_errors.value_or(GradientErrors{kNotKnown, kNotKnown, kNotKnown, true});
   add("dq_error", gradients.dq, "1",
-      "relative Frobenius error of dq against f64; NaN without a backward pass");
+      "root mean square of rows' relative errors against f64; NaN without a backward pass");
   add("dk_error", gradients.dk, "1", "the same of dk");
   add("dv_error", gradients.dv, "1", "the same of dv");
   add("gradient_bound", facts.gradient_errors ? facts.bounds.gradient : kNotKnown, "1",
@@ -285,16 +285,15 @@ void add_timeline(const Launch& launch, const CaseFacts& facts, Group& group) {
   if (steps == 0 || steps * launch.ranks > kMostSteps) return;
   std::vector<double> moments;
   for (const StepMoments& step : facts.timeline) {
-    for (const double moment : {step.begin, step.posted, step.computed, step.arrived, step.joined})
+    for (const double moment : {step.begin, step.posted, step.computed, step.waited, step.joined})
       moments.push_back(moment + offset - first);
   }
   moments.resize(static_cast<std::size_t>(5 * steps), kNotKnown);
   std::vector<std::int64_t> numbers(static_cast<std::size_t>(steps));
   std::iota(numbers.begin(), numbers.end(), 0);
   group.axes.push_back({"step", std::move(numbers), "1", "step of the plan, of all passes"});
-  group.axes.push_back({"moment",
-                        std::vector<std::string>{"begin", "posted", "computed", "arrived", "joined"}, "",
-                        "messages posted, tiles computed, messages there, results joined"});
+  group.axes.push_back({"moment", std::vector<std::string>{"begin", "posted", "computed", "waited", "joined"},
+                        "", "messages posted, tiles computed, messages waited for, results joined"});
   group.arrays.push_back({"timeline",
                           {"rank", "step", "moment"},
                           std::move(moments),

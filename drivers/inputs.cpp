@@ -194,7 +194,7 @@ LayerInputs<T> in_storage(LayerInputs<Accumulator<T>> inputs) {
     LayerInputs<T> own;
     own.q = rounded(inputs.q);
     own.keys = rounded(inputs.keys);
-    if (inputs.d_o.shape().elements() > 0) own.d_o = rounded(inputs.d_o);
+    if (inputs.d_o.data() != nullptr) own.d_o = rounded(inputs.d_o);  // there, if without rows
     own.table = std::move(inputs.table);
     own.reach = inputs.reach;
     own.projection_time = inputs.projection_time;

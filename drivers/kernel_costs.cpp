@@ -10,7 +10,8 @@
 namespace longseq {
 namespace {
 
-constexpr int kRepetitions = 3;  // of which the fastest counts
+constexpr int kRepetitions = 3;          // of which the fastest counts
+constexpr std::int64_t kMostHeads = 16;  // tasks enough for the threads of a node in a third of a GB
 
 /// A full pattern of some queries on some keys.
 struct Probe {
@@ -27,7 +28,7 @@ class Timing {
   Timing(MPI_Comm comm, ThreadTeam& team, std::int64_t head_dim)
       : comm_(comm),
         team_(team),
-        shape_{1, 2 * static_cast<std::int64_t>(team.threads()), kLarge.queries, head_dim},
+        shape_{1, std::min<std::int64_t>(2 * team.threads(), kMostHeads), kLarge.queries, head_dim},
         q_(shape_),
         keys_({2, shape_.heads, shape_.tokens, head_dim}),
         o_(shape_),
@@ -166,6 +167,7 @@ Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placem
   }
   double per_rank[] = {machine.memory_bandwidth, machine.node_bandwidth, machine.node_latency};
   MPI_Bcast(per_rank, 3, MPI_DOUBLE, 0, comm);
+  MPI_Bcast(&machine.ranks_per_node, 1, MPI_INT, 0, comm);
   machine.memory_bandwidth = per_rank[0];
   machine.node_bandwidth = machine.network_bandwidth = per_rank[1];
   machine.node_latency = machine.network_latency = per_rank[2];

@@ -152,7 +152,7 @@ int run_plan(Arguments arguments) {
             "--strategy auto without a machine; expected --machine FILE, on which times are predicted; hint: "
             "suite/machines has examples");
       }
-      c.strategy = best_strategy(c, problem, *machine);
+      c.strategy = best_strategy(c, problem, *machine, valid_strategies(problem));
     }
     const Planned planned = plan_all(problem, c, ranks);
     print(c, planned, ranks, machine);

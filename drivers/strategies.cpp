@@ -33,14 +33,16 @@ void expand_strategies(Sweep& sweep, int ranks) {
     expanded.groups.push_back(group);
   };
   for (std::size_t i = 0; i < sweep.cases.size(); ++i) {
-    Case c = sweep.cases[i];
+    const Case& c = sweep.cases[i];
     if (c.strategy != kAll) {
       add(c, sweep.groups[i]);
       continue;
     }
     for (const std::string& name : valid_strategies(make_problem(c, ranks))) {
-      c.strategy = name;
-      add(c, sweep.groups[i]);
+      Case own = c;
+      own.strategy = name;
+      resolve(own);
+      add(own, sweep.groups[i]);
     }
   }
   sweep = std::move(expanded);
@@ -59,11 +61,12 @@ double predict_case(const Case& c, const Problem& forward, const Machine& machin
   return seconds;
 }
 
-std::string best_strategy(const Case& c, const Problem& forward, const Machine& machine) {
+std::string best_strategy(const Case& c, const Problem& forward, const Machine& machine,
+                          const std::vector<std::string>& names) {
   std::string best;
   double least = std::numeric_limits<double>::infinity();
   Case tried = c;
-  for (const std::string& name : valid_strategies(forward)) {
+  for (const std::string& name : names) {
     tried.strategy = name;
     const double seconds = predict_case(tried, forward, machine);
     if (seconds < least) {

@@ -24,7 +24,8 @@ void expand_strategies(Sweep& sweep, int ranks);
 /// Seconds of one repetition of the case, whose strategy is a planner's.
 double predict_case(const Case& c, const Problem& forward, const Machine& machine);
 
-/// The valid strategy that is predicted to be the fastest.
-std::string best_strategy(const Case& c, const Problem& forward, const Machine& machine);
+/// That of some strategies which is predicted to be the fastest.
+std::string best_strategy(const Case& c, const Problem& forward, const Machine& machine,
+                          const std::vector<std::string>& names);
 
 }  // namespace longseq

@@ -1,9 +1,11 @@
 #include "kernels/attention_backward.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <functional>
 #include <stdexcept>
 
 #include "kernels/backward_task.h"
@@ -77,6 +79,12 @@ void check(std::span<const GradientQueries<T>> queries, std::span<const Gradient
         fmt::format("head-dim is {}; expected 1 to {}, the same in every block", head_dim, kMaxHeadDim));
   }
   for (const GradientKeys<T>& block : keys) {
+    // Tasks follow each other through the tiles: one that went back would meet another (procession.h).
+    if (!std::is_sorted(block.queries.begin(), block.queries.end(), std::less_equal<>())) {
+      throw std::invalid_argument(
+          fmt::format("a key block lists the query blocks {}; expected ascending numbers",
+                      fmt::join(block.queries, ", ")));
+    }
     for (const std::size_t index : block.queries) {
       if (relative) detail::expect_equal_spacing(queries[index].positions, block.positions);
     }

@@ -34,8 +34,9 @@ struct GradientQueries {
   bool first = false;                         // the gradients are written, not added to what is there
 };
 
-/// Key rows of a backward pass and the query blocks, by their number, whose gradients they take part in. k,
-/// v, dk, dv: (batch, kv_heads, keys, head_dim). Rows of dk and dv must not be shared between key blocks.
+/// Key rows of a backward pass and the query blocks, by their number, ascending, whose gradients they take
+/// part in. k, v, dk, dv: (batch, kv_heads, keys, head_dim). Rows of dk and dv must not be shared between key
+/// blocks.
 template <class T>
 struct GradientKeys {
   TensorView<const T> k;
@@ -59,7 +60,8 @@ template <class T>
 void attention_delta(TensorView<const T> o, TensorView<const T> d_o, TensorView<Accumulator<T>> delta);
 
 /// Adds the gradients of every key block and of its query blocks to dq, dk, dv and `gradients`. Runs in the
-/// caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim].
+/// caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim] or a key block's
+/// queries do not ascend.
 template <class T>
 void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
                      std::span<const GradientQueries<T>> queries, std::span<const GradientKeys<T>> keys,

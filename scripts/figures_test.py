@@ -95,7 +95,7 @@ def test_phase_medians_leave_out_the_warm_up():
 def test_timeline_tells_overlap_from_its_control():
     moments = numpy.array([[0.0, 1, 5, 6, 7], [7, 8, 20, 10, 21]])  # (step, moment): with overlap, then without
     rank = xarray.DataArray(moments, dims=("step", "moment"),
-                            coords={"moment": ["begin", "posted", "computed", "arrived", "joined"]})  # fmt: skip
+                            coords={"moment": ["begin", "posted", "computed", "waited", "joined"]})  # fmt: skip
     spans = {phase: list(zip(*spans)) for phase, spans in timeline.spans(rank).items()}
     assert spans["compute"] == [(1, 5), (10, 20)]
     assert spans["waiting"] == [(5, 6), (8, 10)]

@@ -124,7 +124,7 @@ def _case(file, number, case, ranks, repetitions, random):
     _dataset(group, "bytes_sent", numpy.full((ranks, ranks), int(sent / ranks**2)), ["rank", "peer"], "B")
     steps = ranks if case["strategy"] == "ring" else 2
     _scale(group, "step", numpy.arange(steps))
-    _scale(group, "moment", ["begin", "posted", "computed", "arrived", "joined"])
+    _scale(group, "moment", ["begin", "posted", "computed", "waited", "joined"])
     step_time = median / steps * numpy.array([0, 0.01, 0.9, 0.95, 1])
     moments = step_time + median / steps * numpy.arange(steps)[:, None]
     _dataset(group, "timeline", numpy.repeat(moments[None], ranks, axis=0), ["rank", "step", "moment"], "s")

@@ -75,6 +75,13 @@ void check_case(const Case& c) {
                     "fewer than 2^56",
                     c.batch, c.heads, c.seq_len, c.head_dim, numbers));
   }
+  constexpr double kMostPairs =
+      9223372036854775808.0;  // 2^63: visible pairs of all heads are counted exactly
+  if (static_cast<double>(c.seq_len) * static_cast<double>(c.seq_len) * static_cast<double>(c.heads) >=
+      kMostPairs) {
+    throw std::invalid_argument(fmt::format(
+        "heads {} · seq-len {}²: expected fewer than 2^63 pairs of queries and keys", c.heads, c.seq_len));
+  }
   make_pattern(c, {0}).check();
 }
 

@@ -129,6 +129,8 @@ TEST(CheckCase, RefusesWhatDoesNotFitTogether) {
   EXPECT_NE(check_refusal({{"seq_len", "1G"}, {"heads", "32k"}, {"head_dim", "256"}, {"batch", "1k"}})
                 .find("fewer than 2^56"),
             std::string::npos);
+  EXPECT_NE(check_refusal({{"seq_len", "1G"}, {"heads", "32"}}).find("fewer than 2^63 pairs"),
+            std::string::npos);
   Case negative;  // as a program could make it, past the parser
   negative.pattern = "local";
   negative.window_left = -3;

@@ -25,8 +25,10 @@ struct ShardOutput {
 };
 
 struct Errors {
-  std::int64_t rows = 0;     // query positions that were recomputed
-  double output = 0;         // ‖o − reference‖ / ‖reference‖ over them, Frobenius
+  std::int64_t rows = 0;  // query positions that were recomputed
+  // Root mean square over the recomputed rows and heads of ‖o − reference‖ / ‖reference‖: a row deep in a
+  // causal sequence, whose numbers are small, counts as much as the first.
+  double output = 0;
   double lse = 0;            // the largest |lse − reference| / max(1, |reference|)
   double largest_score = 0;  // |s| of the recomputed rows
   bool finite = true;        // no NaN or ∞ where none belongs, in the whole output

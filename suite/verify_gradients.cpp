@@ -165,9 +165,9 @@ bool all_finite(TensorView<A> view) {
   return true;
 }
 
-/// Squares of differences and of the reference, summed over rows.
+/// The squares of the rows' relative errors, summed.
 struct Squares {
-  double difference = 0, reference = 0;
+  double sum = 0, rows = 0;
 
   /// One position's rows, from row `first` of the reference on.
   template <class A>
@@ -175,19 +175,21 @@ struct Squares {
            std::int64_t first) {
     auto at = static_cast<std::size_t>(first * got.shape.head_dim);
     for (std::int64_t h = 0; h < got.shape.heads; ++h) {
-      double own = 0, cancelled = 0;
+      double difference = 0, own = 0, cancelled = 0;
       for (std::int64_t d = 0; d < got.shape.head_dim; ++d, ++at) {
         difference += std::pow(static_cast<double>(got.row(b, h, row)[d]) - expected.rows[at], 2);
         own += expected.rows[at] * expected.rows[at];
         cancelled += expected.cancelled[at] * expected.cancelled[at];
       }
-      reference += std::max(own, cancelled);
+      const double size = std::max(own, cancelled);
+      sum += size > 0 ? difference / size : difference;
+      rows += 1;
     }
   }
   double error(MPI_Comm comm) const {
-    Numbers sums{difference, reference};
+    Numbers sums{sum, rows};
     sum_over_ranks(comm, sums);
-    return sums[1] > 0 ? std::sqrt(sums[0] / sums[1]) : std::sqrt(sums[0]);
+    return std::sqrt(sums[0] / std::max(sums[1], 1.0));
   }
 };
 

@@ -15,8 +15,9 @@ struct ShardGradients {
 };
 
 struct GradientErrors {
-  // ‖dq − reference‖ / ‖reference‖ over the recomputed rows, Frobenius; rows in which most cancels (a first
-  // query, which sees one key, has dq = 0) count with the size of the term with delta that does.
+  // Root mean square over the recomputed rows and heads of ‖dq − reference‖ / ‖reference‖; rows in which most
+  // cancels (a first query, which sees one key, has dq = 0) count with the size of the term with delta that
+  // does.
   double dq = 0;
   double dk = 0;
   double dv = 0;

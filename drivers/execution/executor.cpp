@@ -155,7 +155,7 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
   const auto wait = [&] {
     Stopwatch watch(times.waiting);
     messages_.wait();
-    moments.arrived = seconds_now();
+    moments.waited = seconds_now();
   };
   if (!overlap) wait();
   {

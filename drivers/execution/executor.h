@@ -24,13 +24,13 @@ struct PassTimes {
   double merging = 0;        // finishing and joining partial results and gradients
 };
 
-/// When a step did what, seconds of this rank's steady clock: its messages were posted, its tiles computed,
-/// all messages there, results joined. Without overlap messages are there before anything is computed.
+/// When a step had done what, seconds of this rank's steady clock: posted its messages, computed its tiles,
+/// waited for messages, joined results. Without overlap it waits before it computes.
 struct StepMoments {
   double begin = 0;
   double posted = 0;
   double computed = 0;
-  double arrived = 0;
+  double waited = 0;
   double joined = 0;
 };
 

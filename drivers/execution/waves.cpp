@@ -87,6 +87,9 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const RankPl
     }
     wave.keys[key].queries.push_back(query);
   }
+  for (BackwardWave<T>& wave : waves) {
+    for (GradientKeys<T>& keys : wave.keys) std::sort(keys.queries.begin(), keys.queries.end());
+  }
   return waves;
 }
 

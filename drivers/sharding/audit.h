@@ -46,8 +46,7 @@ struct PlanAudit {
 };
 
 /// Throws std::logic_error unless the ranks together compute as many visible pairs as the pattern has, for
-/// every head. (That
-/// each is computed once, plan_test.cpp shows pair by pair.)
+/// every head. (That each is computed once, plan_test.cpp shows pair by pair.)
 void expect_every_pair(const Problem& problem, std::int64_t pairs_of_all_ranks);
 
 }  // namespace longseq

@@ -50,6 +50,12 @@ class Values {
     throw std::invalid_argument(
         fmt::format("--machine {}: {} is {}; expected a positive number", path_, key, value));
   }
+  int whole(const char* key) const {
+    const double value = number(key);
+    if (value == std::floor(value) && value <= 1e6) return static_cast<int>(value);
+    throw std::invalid_argument(
+        fmt::format("--machine {}: {} is {}; expected a whole number, 1 to 1000000", path_, key, value));
+  }
   double number_or(const char* key, double usual) const {
     return values_.count(key) > 0 ? number(key) : usual;
   }
@@ -66,7 +72,7 @@ Machine read_machine(const std::string& path, const std::string& dtype) {
   Machine machine;
   machine.name = values.text("name");
   machine.source = values.text("source");
-  machine.ranks_per_node = static_cast<int>(values.number("ranks_per_node"));
+  machine.ranks_per_node = values.whole("ranks_per_node");
   machine.node_latency = values.number("node_latency");
   machine.node_bandwidth = values.number("node_bandwidth");
   machine.network_latency = values.number("network_latency");
@@ -77,7 +83,7 @@ Machine read_machine(const std::string& path, const std::string& dtype) {
                       : dtype == "bf16" ? values.number_or("flops_bf16", f32)
                                         : f32;
   // A row is read and written a few times: what that costs where the file says nothing of it.
-  const double row = 4 * sizeof(float) / machine.memory_bandwidth;
+  const double row = 4.0 * (dtype == "f64" ? sizeof(double) : sizeof(float)) / machine.memory_bandwidth;
   machine.forward = {peak * values.number_or("forward_efficiency", kUsualEfficiency), row, row, 0};
   machine.backward = {peak * values.number_or("backward_efficiency", kUsualEfficiency), 2 * row, 2 * row, 0};
   return machine;

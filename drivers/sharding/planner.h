@@ -38,7 +38,7 @@ RankPlan plan_ulysses(const Problem& problem, int rank);
 RankPlan plan_usp(const Problem& problem, int rank);
 
 /// The ranks of a party that plan_usp takes: ulysses_degree, or where that is 0 the largest divisor of the
-/// ranks that is neither more than their square root nor than the key heads, so that no key head is repeated.
+/// ranks and of the key heads that is not more than the ranks' square root: no key head is then needed twice.
 int usp_degree(const Problem& problem);
 
 struct PlannerRow {

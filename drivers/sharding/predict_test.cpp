@@ -123,6 +123,9 @@ TEST_F(MachineFile, ThatIsWrongIsRefusedWithItsKey) {
   std::string negative = whole;
   negative.replace(negative.find("1e11"), 4, "-1");
   EXPECT_NE(refusal(negative).find("memory_bandwidth is -1; expected a positive number"), std::string::npos);
+  std::string halved = whole;
+  halved.replace(halved.find("= 4"), 3, "= 0.5");
+  EXPECT_NE(refusal(halved).find("ranks_per_node is 0.5; expected a whole number"), std::string::npos);
   EXPECT_THROW(read_machine("no such file", "f32"), std::runtime_error);
 }
 

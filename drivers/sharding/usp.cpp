@@ -10,8 +10,8 @@ int usp_degree(const Problem& problem) {
   if (problem.ulysses_degree > 0) return problem.ulysses_degree;
   const int ranks = problem.layout.ranks;
   int degree = 1;
-  for (int divisor = 2; divisor * divisor <= ranks && divisor <= problem.kv_heads; ++divisor) {
-    if (ranks % divisor == 0) degree = divisor;
+  for (int divisor = 2; divisor * divisor <= ranks; ++divisor) {
+    if (ranks % divisor == 0 && problem.kv_heads % divisor == 0) degree = divisor;
   }
   return degree;
 }

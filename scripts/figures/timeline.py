@@ -44,13 +44,13 @@ def draw(results, case=None):
 
 def spans(rank):
     """Phase -> (starts, ends) of a rank's steps. Without overlap messages are there before tiles are computed."""
-    begin, posted, computed, arrived, joined = (
-        rank.sel(moment=name).values for name in ("begin", "posted", "computed", "arrived", "joined")
+    begin, posted, computed, waited, joined = (
+        rank.sel(moment=name).values for name in ("begin", "posted", "computed", "waited", "joined")
     )
-    overlap = arrived >= computed
+    overlap = waited >= computed
     return {
         "communication": (begin, posted),
-        "compute": (numpy.where(overlap, posted, arrived), computed),
-        "waiting": (numpy.where(overlap, computed, posted), arrived),
-        "merging": (numpy.maximum(computed, arrived), joined),
+        "compute": (numpy.where(overlap, posted, waited), computed),
+        "waiting": (numpy.where(overlap, computed, posted), waited),
+        "merging": (numpy.maximum(computed, waited), joined),
     }
