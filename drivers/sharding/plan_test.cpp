@@ -124,45 +124,83 @@ TEST(Plans, MatchEveryReceiveWithASendOfTheSameRowsInTheSameStep) {
   }
 }
 
-TEST(Plans, UseOnlyWhatEarlierStepsBroughtAndNeverOverwriteWhatIsInUse) {
+TEST(Plans, UseOnlyWhatEarlierStepsBrought) {
   Random random(4);
   for (int trial = 0; trial < 1500; ++trial) {
     const Problem problem = random_problem(random);
     for (const PlannerRow& strategy : kPlanners) {
       for (const RankPlan& plan : plans_of(strategy, problem)) {
-        std::vector<std::size_t> arrival(plan.buffers.size(), 0), last_use(plan.buffers.size(), 0);
-        std::vector<bool> arrives(plan.buffers.size(), false);
+        std::map<int, std::size_t> arrival;
         for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-          const Step& step = plan.steps[s];
-          const auto use = [&](int buffer) {
-            const auto index = static_cast<std::size_t>(buffer);
-            last_use[index] = std::max(last_use[index], s);
-            if (arrives[index] && buffer >= kOwnBuffers) {
-              EXPECT_LT(arrival[index], s) << describe(strategy, problem);
-            }
+          for (const Transfer& receive : plan.steps[s].receives) arrival[receive.buffer] = s;
+        }
+        for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+          const auto read = [&](int buffer) {
+            if (buffer < kOwnBuffers || arrival.count(buffer) == 0) return;
+            EXPECT_LT(arrival[buffer], s) << describe(strategy, problem);
           };
-          for (const Transfer& send : step.sends) use(send.buffer);
-          for (const Tile& tile : step.tiles) {
-            for (const int read : {tile.keys, tile.queries, tile.output_gradients, tile.statistics})
-              use(read);
-          }
-          for (const Transfer& receive : step.receives) {
-            arrival[static_cast<std::size_t>(receive.buffer)] = s;
-            arrives[static_cast<std::size_t>(receive.buffer)] = true;
+          for (const Transfer& send : plan.steps[s].sends) read(send.buffer);
+          for (const Tile& tile : plan.steps[s].tiles) {
+            for (const int buffer : {tile.keys, tile.queries, tile.output_gradients, tile.statistics})
+              read(buffer);
           }
         }
-        for (std::size_t a = kOwnBuffers; a < plan.buffers.size(); ++a) {
-          const Buffer& first = plan.buffers[a];
-          const auto size = [&](const Buffer& buffer) {
-            return tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads);
-          };
-          EXPECT_LE(first.offset + size(first), plan.arena_bytes);
-          for (std::size_t b = kOwnBuffers; b < plan.buffers.size(); ++b) {
-            const Buffer& second = plan.buffers[b];
-            const bool share =
-                first.offset < second.offset + size(second) && second.offset < first.offset + size(first);
-            if (a == b || !share || !arrives[a] || !arrives[b]) continue;
-            EXPECT_TRUE(last_use[a] < arrival[b] || last_use[b] < arrival[a]) << describe(strategy, problem);
+      }
+    }
+  }
+}
+
+/// The first and the last step in which anything is done with a buffer.
+std::map<int, std::pair<std::size_t, std::size_t>> steps_of_use(const RankPlan& plan) {
+  std::map<int, std::pair<std::size_t, std::size_t>> use;
+  const auto note = [&](int buffer, std::size_t step) {
+    const auto found = use.try_emplace(buffer, step, step).first;
+    found->second.second = std::max(found->second.second, step);
+  };
+  for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+    const Step& step = plan.steps[s];
+    for (const auto* transfers : {&step.sends, &step.receives}) {
+      for (const Transfer& transfer : *transfers) note(transfer.buffer, s);
+    }
+    for (const Tile& tile : step.tiles) {
+      for (const int buffer : {tile.keys, tile.queries, tile.output_gradients, tile.statistics, tile.into,
+                               tile.lse, tile.key_gradients})
+        note(buffer, s);
+    }
+    for (const Merge& merge : step.merges) {
+      note(merge.from, s);
+      note(merge.into, s);
+    }
+    // A collective fills all blocks at once, whenever they are read.
+    for (int buffer = kOwnBuffers; step.allgather_keys && buffer < static_cast<int>(plan.buffers.size());
+         ++buffer) {
+      if (buffer_of(plan, buffer).payload == Payload::keys) note(buffer, s);
+    }
+  }
+  for (const Delivery& delivery : plan.deliveries) note(delivery.from, plan.steps.size());
+  return use;
+}
+
+TEST(Plans, ShareMemoryOnlyBetweenBuffersThatNeverMeet) {
+  Random random(6);
+  for (int trial = 0; trial < 1500; ++trial) {
+    const Problem problem = random_problem(random);
+    for (const PlannerRow& strategy : kPlanners) {
+      for (const RankPlan& plan : plans_of(strategy, problem)) {
+        const auto use = steps_of_use(plan);
+        const auto bytes = [&](int index) {
+          const Buffer& buffer = buffer_of(plan, index);
+          return Interval{buffer.offset,
+                          buffer.offset + tokens_in(buffer.positions) *
+                                              bytes_per_row(problem, buffer.payload, buffer.heads)};
+        };
+        for (auto a = use.lower_bound(kOwnBuffers); a != use.end(); ++a) {
+          EXPECT_GE(bytes(a->first).begin, 0);
+          EXPECT_LE(bytes(a->first).end, plan.arena_bytes);
+          for (auto b = std::next(a); b != use.end(); ++b) {
+            if (intersect(bytes(a->first), bytes(b->first)).empty()) continue;
+            EXPECT_TRUE(a->second.second < b->second.first || b->second.second < a->second.first)
+                << describe(strategy, problem);
           }
         }
       }
