@@ -119,7 +119,7 @@ formatting
 stage "journey"
 journey
 stage "several hosts"
-count_lines testhosts.sh "$(scripts/testhosts.sh --hosts 2 | tee /dev/stderr | sed -n '
+count_lines testhosts.sh "$(scripts/testhosts.sh --hosts 2 | tee >(cat >&2) | sed -n '
   s/^\([0-9]*\) passed, \([0-9]*\) failed$/\1 \2/p; s/^skipped: .*/1 0/p' | awk '{ print $2, $1 + $2 }')"
 if [[ $sanitize == yes ]]; then
   # Open MPI unloads its plug-ins before leaks are looked for, so that theirs can be neither named nor left out.
