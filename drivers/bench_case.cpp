@@ -81,17 +81,23 @@ std::unique_ptr<Layer<T>> prepare(const Launch& launch, const Case& c, std::vect
   return layer;
 }
 
-/// The plans' figures of the passes that count, together.
+/// Adds up per peer what was planned, or counted.
+template <class Messages>
+void add_messages(const Messages& own, Messages& sum) {
+  sum.bytes_to.resize(own.bytes_to.size());
+  sum.messages_to.resize(own.messages_to.size());
+  for (std::size_t peer = 0; peer < sum.bytes_to.size(); ++peer) {
+    sum.bytes_to[peer] += own.bytes_to[peer];
+    sum.messages_to[peer] += own.messages_to[peer];
+  }
+}
+
+/// The plans' messages of the passes that count, together.
 RankAudit counted(const Case& c, std::span<const PlannedPass> passes) {
   RankAudit sum;
   for (const PlannedPass& pass : passes) {
     if (!counts(c, pass.problem.pass)) continue;
-    sum.bytes_to.resize(pass.audit.bytes_to.size());
-    sum.messages_to.resize(pass.audit.messages_to.size());
-    for (std::size_t peer = 0; peer < sum.bytes_to.size(); ++peer) {
-      sum.bytes_to[peer] += pass.audit.bytes_to[peer];
-      sum.messages_to[peer] += pass.audit.messages_to[peer];
-    }
+    add_messages(pass.audit, sum);
   }
   return sum;
 }
@@ -102,12 +108,7 @@ Traffic counted_traffic(const Case& c, const Layer<T>& layer) {
   for (const Pass pass : passes_run(c)) {
     if (!counts(c, pass)) continue;
     const Traffic& own = layer.traffic(pass);
-    sum.bytes_to.resize(own.bytes_to.size());
-    sum.messages_to.resize(own.messages_to.size());
-    for (std::size_t peer = 0; peer < sum.bytes_to.size(); ++peer) {
-      sum.bytes_to[peer] += own.bytes_to[peer];
-      sum.messages_to[peer] += own.messages_to[peer];
-    }
+    add_messages(own, sum);
     sum.bytes_received += own.bytes_received;
   }
   return sum;

@@ -13,6 +13,7 @@
 
 #include "datasets/corpus.h"
 #include "datasets/synthetic.h"
+#include "drivers/execution/row_operations.h"
 #include "kernels/position.h"
 #include "kernels/projection.h"
 #include "suite/statistics.h"
@@ -187,8 +188,7 @@ LayerInputs<T> in_storage(LayerInputs<Accumulator<T>> inputs) {
     const auto rounded = [](Tensor<Accumulator<T>>& wide) {
       const Tensor<Accumulator<T>> from = std::move(wide);
       Tensor<T> tensor(from.shape());
-      tbb::parallel_for(std::int64_t{0}, from.shape().elements(),
-                        [&](std::int64_t i) { tensor.data()[i] = static_cast<T>(from.data()[i]); });
+      copy_rows<T>(from.view(), tensor.view());
       return tensor;
     };
     LayerInputs<T> own;

@@ -4,6 +4,9 @@
 #include <vector>
 
 #include "datasets/synthetic.h"
+#include "drivers/execution/memory.h"
+#include "drivers/execution/row_operations.h"
+#include "drivers/sharding/audit.h"
 #include "kernels/attention_backward.h"
 #include "kernels/parallel_rows.h"
 
@@ -41,8 +44,8 @@ class Timing {
     Tensor<A> normal(keys_.shape());
     fill_normal(normal.view(), {0, 1, shape_.tokens}, 1, TensorId::k);
     team.run([&] {
-      copy(normal.data(), keys_);
-      copy(normal.data(), q_);
+      copy_rows<T>(normal.view(), keys_.view());
+      copy_rows<T>(first_half(normal.view()), q_.view());
     });
   }
 
@@ -51,25 +54,19 @@ class Timing {
     const Pattern pattern{.kind = PatternKind::full, .seq_len = shape_.tokens};
     const Run query_positions{0, 1, probe.queries}, key_positions{0, 1, probe.keys};
     const auto of_queries = [&](auto& tensor) { return tensor.view().tokens({0, probe.queries}); };
-    const auto of_keys = [&](auto& tensor, bool second) {
-      auto view = tensor.view().tokens({0, probe.keys});
-      view.shape.batch = 1;
-      if (second) view.data += view.batch_stride;
-      return view;
-    };
+    const auto keys = keys_.view().tokens({0, probe.keys});
+    const auto d_keys = d_keys_.view().tokens({0, probe.keys});
     const AttentionState<A> state{of_queries(state_), of_queries(maximum_), of_queries(sum_)};
-    const QueryBlock<T> block{of_queries(q_),
-                              query_positions,
-                              state,
-                              {{of_keys(keys_, false), of_keys(keys_, true), key_positions}}};
+    const QueryBlock<T> block{
+        of_queries(q_), query_positions, state, {{first_half(keys), second_half(keys), key_positions}}};
     const GradientQueries<T> gradients{.q = of_queries(q_),
                                        .d_o = of_queries(q_),
                                        .lse = of_queries(lse_),
                                        .delta = of_queries(lse_),
                                        .positions = query_positions,
                                        .dq = of_queries(dq_)};
-    const GradientKeys<T> key_gradients{of_keys(keys_, false),   of_keys(keys_, true),   key_positions,
-                                        of_keys(d_keys_, false), of_keys(d_keys_, true), {0}};
+    const GradientKeys<T> key_gradients{first_half(keys),   second_half(keys),   key_positions,
+                                        first_half(d_keys), second_half(d_keys), {0}};
     double best = 0;
     for (int time = 0; time < kRepetitions; ++time) {
       team_.run([&] {
@@ -97,9 +94,11 @@ class Timing {
   }
 
   KernelCosts costs(Pass pass) {
-    const double flops_per_pair = (pass == Pass::forward ? 4.0 : 10.0) * static_cast<double>(shape_.head_dim);
     const auto flops = [&](Probe probe) {
-      return flops_per_pair * static_cast<double>(probe.queries * probe.keys * shape_.heads);
+      Problem problem;
+      problem.head_dim = shape_.head_dim;
+      problem.pass = pass;
+      return pass_flops(problem, probe.queries * probe.keys * shape_.heads);
     };
     const auto rows = [&](std::int64_t count) {
       return static_cast<double>(count * shape_.heads * shape_.head_dim);
@@ -115,12 +114,6 @@ class Timing {
   }
 
  private:
-  template <class Element>
-  void copy(const A* from, Tensor<Element>& tensor) {
-    std::transform(from, from + tensor.shape().elements(), tensor.data(),
-                   [](A value) { return static_cast<Element>(value); });
-  }
-
   AttentionState<A> attended(const Pattern& pattern, const QueryBlock<T>& block) {
     attend<T>(pattern, {}, std::span(&block, 1));
     return block.state;

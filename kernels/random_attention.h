@@ -4,27 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <random>
 #include <type_traits>
 #include <vector>
 
 #include "kernels/attention_backward.h"
 #include "kernels/attention_reference.h"
+#include "kernels/random.h"
 
 namespace longseq {
-
-class Random {
- public:
-  explicit Random(unsigned seed) : engine_(seed) {}
-  std::int64_t upto(std::int64_t low, std::int64_t high) {
-    return std::uniform_int_distribution<std::int64_t>(low, high)(engine_);
-  }
-  double normal() { return normal_(engine_); }
-
- private:
-  std::mt19937 engine_;
-  std::normal_distribution<double> normal_;
-};
 
 struct Problem {
   Pattern pattern;

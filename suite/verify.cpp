@@ -10,10 +10,6 @@
 namespace longseq {
 namespace {
 
-void sum_over_ranks(MPI_Comm comm, std::vector<double>& values) {
-  MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM, comm);
-}
-
 /// One query row of one batch entry, all heads, recomputed over the keys of all ranks.
 template <class T>
 class RowReference {

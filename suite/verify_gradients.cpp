@@ -11,10 +11,6 @@ namespace {
 
 using Numbers = std::vector<double>;
 
-void sum_over_ranks(MPI_Comm comm, Numbers& values) {
-  MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM, comm);
-}
-
 /// Rows of the reference, and the terms with delta that cancel in them, each dense.
 struct Reference {
   Numbers rows;

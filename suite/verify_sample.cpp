@@ -53,4 +53,8 @@ std::int64_t row_of(const std::vector<Run>& runs, std::int64_t position) {
   return -1;
 }
 
+void sum_over_ranks(MPI_Comm comm, std::vector<double>& values) {
+  MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM, comm);
+}
+
 }  // namespace longseq

@@ -2,6 +2,8 @@
 // engine, the patterns' intervals or the plans.
 #pragma once
 
+#include <mpi.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -19,5 +21,8 @@ std::vector<std::int64_t> sample(std::int64_t seq_len, std::int64_t heads, std::
 
 /// Local row of a position, or −1.
 std::int64_t row_of(const std::vector<Run>& runs, std::int64_t position);
+
+/// Each number's sum over the ranks, on all of them. Collective.
+void sum_over_ranks(MPI_Comm comm, std::vector<double>& values);
 
 }  // namespace longseq

@@ -34,8 +34,7 @@ template <class T>
 AttentionState<Accumulator<T>> Answers<T>::state(int buffer, Answer& answer) {
   TensorView<A> outputs;
   if (partial(buffer)) {
-    outputs = memory_.template view<A>(buffer, answer.heads);
-    outputs.shape.head_dim = problem_.head_dim;
+    outputs = memory_.partial_outputs(buffer);
   } else if constexpr (std::is_same_v<T, A>) {
     outputs = memory_.template view<A>(buffer, answer.heads);
   } else {

@@ -1,33 +1,25 @@
 #include "drivers/execution/executor.h"
 
-#include <algorithm>
-#include <chrono>
-
 #include "drivers/execution/row_operations.h"
 #include "kernels/merge.h"
 #include "kernels/parallel_rows.h"
+#include "suite/measure.h"
 
 namespace longseq {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 /// Adds the time of its scope to a phase.
 class Stopwatch {
  public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(Clock::now()) {}
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  explicit Stopwatch(double& seconds) : seconds_(seconds), start_(steady_seconds()) {}
+  ~Stopwatch() { seconds_ += steady_seconds() - start_; }
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
 
  private:
   double& seconds_;
-  Clock::time_point start_;
+  double start_;
 };
-
-double seconds_now() {
-  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
-}
 
 bool is_gradient(const RankPlan& plan, int buffer) {
   const Payload payload = buffer_of(plan, buffer).payload;
@@ -45,17 +37,17 @@ Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, cons
       tensors_(tensors),
       memory_(problem_, plan_, tensors),
       messages_(comm, problem_, plan_, memory_),
-      answers_(problem_, plan_, memory_),
-      begun_(plan_.buffers.size(), false) {
+      answers_(problem_, plan_, memory_) {
+  std::vector<bool> begun(plan_.buffers.size(), false);
   for (const Step& step : plan_.steps) {
-    for (const Transfer& receive : step.receives) begun_[static_cast<std::size_t>(receive.buffer)] = true;
+    for (const Transfer& receive : step.receives) begun[static_cast<std::size_t>(receive.buffer)] = true;
   }
-  for (const Step& step : plan_.steps) prepare(step);
+  for (const Step& step : plan_.steps) prepare(step, begun);
   moments_.resize(plan_.steps.size());
 }
 
 template <class T>
-void Executor<T>::prepare(const Step& step) {
+void Executor<T>::prepare(const Step& step, std::vector<bool>& begun) {
   Work work;
   if (backward()) {
     work.backward = backward_waves<T>(problem_, plan_, memory_, step.tiles);
@@ -65,9 +57,9 @@ void Executor<T>::prepare(const Step& step) {
   }
   const auto touch = [&](int buffer) {
     const auto index = static_cast<std::size_t>(buffer);
-    if (buffer < kOwnBuffers || begun_[index] || !is_gradient(plan_, buffer)) return;
+    if (buffer < kOwnBuffers || begun[index] || !is_gradient(plan_, buffer)) return;
     work.fresh.push_back(buffer);
-    begun_[index] = true;
+    begun[index] = true;
   };
   for (const Tile& tile : step.tiles) {
     touch(tile.into);
@@ -117,13 +109,9 @@ template <class T>
 void Executor<T>::merge(const Merge& merge) {
   const Buffer& from = buffer_of(plan_, merge.from);
   if (from.payload == Payload::partials) {
-    const auto outputs = [&](int buffer) {
-      TensorView<A> view = memory_.template view<A>(buffer);
-      view.shape.head_dim = problem_.head_dim;
-      return view;
-    };
     const auto lse = [&](int buffer) { return memory_.column(buffer, from.heads, problem_.head_dim); };
-    merge_attention<A>(outputs(merge.into), lse(merge.into), outputs(merge.from), lse(merge.from));
+    merge_attention<A>(memory_.partial_outputs(merge.into), lse(merge.into),
+                       memory_.partial_outputs(merge.from), lse(merge.from));
     return;
   }
   const TensorView<A> into = memory_.template view<A>(merge.into, from.heads);
@@ -140,7 +128,7 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
   const Step& step = plan_.steps[number];
   const Work& work = work_[number];
   StepMoments& moments = moments_[number];
-  moments.begin = seconds_now();
+  moments.begin = steady_seconds();
   {
     Stopwatch watch(times.merging);
     for (const Transfer& send : step.sends) answers_.finish(send.buffer);
@@ -151,24 +139,24 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
     Stopwatch watch(times.communication);
     messages_.start(number);
   }
-  moments.posted = seconds_now();
+  moments.posted = steady_seconds();
   const auto wait = [&] {
     Stopwatch watch(times.waiting);
     messages_.wait();
-    moments.waited = seconds_now();
+    moments.waited = steady_seconds();
   };
   if (!overlap) wait();
   {
     Stopwatch watch(times.compute);
     compute(work);
   }
-  moments.computed = seconds_now();
+  moments.computed = steady_seconds();
   if (overlap) wait();
   {
     Stopwatch watch(times.merging);
     for (const Merge& own : step.merges) merge(own);
   }
-  moments.joined = seconds_now();
+  moments.joined = steady_seconds();
 }
 
 template <class T>
@@ -176,8 +164,7 @@ void Executor<T>::finish() {
   answers_.finish(kOwnOutputs);
   for (const Delivery& delivery : plan_.deliveries) {
     const Interval heads = buffer_of(plan_, delivery.from).heads;
-    TensorView<A> outputs = memory_.template view<A>(delivery.from);
-    outputs.shape.head_dim = problem_.head_dim;
+    const TensorView<A> outputs = memory_.partial_outputs(delivery.from);
     const TensorView<A> lse = memory_.column(delivery.from, heads, problem_.head_dim);
     std::int64_t first = 0;
     for (const Interval& rows : delivery.rows) {

@@ -60,7 +60,8 @@ class Executor {
   };
 
   bool backward() const { return problem_.pass == Pass::backward; }
-  void prepare(const Step& step);
+  /// `begun`: [buffer] whether an earlier step has touched it, or it is received.
+  void prepare(const Step& step, std::vector<bool>& begun);
   void begin();
   void run_step(std::size_t number, bool overlap, PassTimes& times);
   void compute(const Work& work);
@@ -75,8 +76,7 @@ class Executor {
   PlanMemory<T> memory_;
   Messages<T> messages_;
   Answers<T> answers_;
-  std::vector<Work> work_;   // [step]
-  std::vector<bool> begun_;  // [buffer] gradients that some step has made fresh, while work is prepared
+  std::vector<Work> work_;            // [step]
   std::vector<StepMoments> moments_;  // [step]
   double polling_ = 0;                // s, of the pass
 };

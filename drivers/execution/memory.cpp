@@ -55,6 +55,13 @@ TensorView<Accumulator<T>> PlanMemory<T>::column(int buffer, Interval heads, std
   return one;
 }
 
+template <class T>
+TensorView<Accumulator<T>> PlanMemory<T>::partial_outputs(int buffer) const {
+  TensorView<A> outputs = view<A>(buffer);
+  outputs.shape.head_dim = problem_.head_dim;
+  return outputs;
+}
+
 #define LONGSEQ_INSTANTIATE(T)  \
   template class PlanMemory<T>; \
   template TensorView<T> PlanMemory<T>::view<T>(int, Interval) const;

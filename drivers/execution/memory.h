@@ -38,6 +38,8 @@ class PlanMemory {
   TensorView<Element> view(int buffer) const {
     return view<Element>(buffer, buffer_of(plan_, buffer).heads);
   }
+  /// The outputs of partials, without their lse.
+  TensorView<A> partial_outputs(int buffer) const;
   /// One of the columns of statistics, or the last of partials: width 1.
   TensorView<A> column(int buffer, Interval heads, std::int64_t column) const;
 

@@ -13,14 +13,6 @@
 namespace longseq {
 namespace {
 
-std::vector<std::int64_t> positions(const Shard& shard) {
-  std::vector<std::int64_t> list;
-  for (const longseq::Run& run : shard) {
-    for (std::int64_t t = 0; t < run.count; ++t) list.push_back(run.at(t));
-  }
-  return list;
-}
-
 /// What a gradient buffer has taken in: how often, by (own head, own position, other head or −1, other
 /// position).
 using Content = std::map<std::array<std::int64_t, 4>, int>;

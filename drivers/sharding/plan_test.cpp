@@ -34,14 +34,6 @@ std::string describe(const PlannerRow& strategy, const Problem& p) {
       p.pattern.segment_length, p.pattern.memory_length);
 }
 
-std::vector<std::int64_t> positions(const Shard& shard) {
-  std::vector<std::int64_t> list;
-  for (const longseq::Run& run : shard) {
-    for (std::int64_t t = 0; t < run.count; ++t) list.push_back(run.at(t));
-  }
-  return list;
-}
-
 TEST(Layouts, GiveEveryPositionToExactlyOneRank) {
   Random random(1);
   for (int trial = 0; trial < 500; ++trial) {

@@ -5,16 +5,14 @@
 #include <set>
 #include <tuple>
 
+#include "drivers/sharding/audit.h"
+
 namespace longseq {
 namespace {
 
 /// Keys beyond the mask that a query computes where a tile is partly masked: half a lane group at either end.
 constexpr double kMaskedKeys = 16;
 constexpr double kAccesses = 3;  // of memory for an addition: two reads and a write
-
-double flops_per_pair(const Problem& problem) {
-  return (problem.pass == Pass::forward ? 4.0 : 10.0) * static_cast<double>(problem.head_dim * problem.batch);
-}
 
 double compute_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan,
                        const Step& step) {
@@ -30,7 +28,7 @@ double compute_seconds(const Problem& problem, const Machine& machine, const Ran
     const auto all = static_cast<double>(query_run.count) * static_cast<double>(key_run.count);
     const double masked =
         visible < all ? std::min(all - visible, kMaskedKeys * static_cast<double>(query_run.count)) : 0;
-    seconds += (visible + masked) * heads * flops_per_pair(problem) / costs.flops_per_second;
+    seconds += (visible + masked) * heads * pass_flops(problem, 1) / costs.flops_per_second;
     seconds += costs.key_row * static_cast<double>(key_run.count) * numbers *
                static_cast<double>(problem.kv_heads_of(tile.heads).size());
     if (queries.emplace(tile.queries, tile.query_rows.begin, tile.heads.begin).second)

@@ -2,24 +2,12 @@
 #pragma once
 
 #include <algorithm>
-#include <random>
+#include <vector>
 
 #include "drivers/sharding/plan.h"
+#include "kernels/random.h"
 
 namespace longseq {
-
-class Random {
- public:
-  explicit Random(unsigned seed) : engine_(seed) {}
-  std::int64_t upto(std::int64_t low, std::int64_t high) {
-    return std::uniform_int_distribution<std::int64_t>(low, high)(engine_);
-  }
-  double normal() { return normal_(engine_); }
-
- private:
-  std::mt19937 engine_;  // gives the same on all ranks
-  std::normal_distribution<double> normal_;
-};
 
 /// A pattern over so many tokens, whose parts are a few times shorter.
 inline Pattern random_pattern(Random& random, std::int64_t seq_len) {
@@ -52,6 +40,15 @@ inline Problem random_problem(Random& random) {
   p.ulysses_degree = static_cast<int>(random.upto(0, 3));
   if (p.ulysses_degree > 0 && p.layout.ranks % p.ulysses_degree != 0) p.ulysses_degree = 0;
   return p;
+}
+
+/// Every position of a shard, one by one.
+inline std::vector<std::int64_t> positions(const Shard& shard) {
+  std::vector<std::int64_t> list;
+  for (const longseq::Run& run : shard) {
+    for (std::int64_t t = 0; t < run.count; ++t) list.push_back(run.at(t));
+  }
+  return list;
 }
 
 }  // namespace longseq
