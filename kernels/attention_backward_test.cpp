@@ -276,6 +276,27 @@ TEST_P(AttentionBackward, IsTheSlopeOfTheForwardPass) {
   }
 }
 
+/// Whole parts of exponents are taken off in one addition to 1.5·2^23 (2^52), which holds only so many.
+/// Scores of that size are a quarter apart, and so weights known to a fifth.
+template <class T>
+void expect_one_key_takes_all(double magnitude) {
+  Random random(15);
+  RandomAttention<T> data({.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = 300},
+                           .queries = {1, 1, 300, 64},
+                           .keys = {1, 1, 300, 64},
+                           .magnitude = magnitude},
+                          random);
+  data.differentiate();
+  const Gradients<Accumulator<T>> got = backward(data, Forward<T>(data));
+  EXPECT_LT(relative_error(got.dv, data.dv), 0.75);
+  for (const Accumulator<T> value : got.all()) EXPECT_TRUE(std::isfinite(value));
+}
+TEST_P(AttentionBackward, OfScoresBeyondEveryWholeNumberGivesTheLargestOneAll) {
+  expect_one_key_takes_all<float>(1.2e3);
+  expect_one_key_takes_all<BFloat16>(1.2e3);
+  expect_one_key_takes_all<double>(3e7);
+}
+
 TEST(AttentionBackwardErrors, StayWithinTheBoundOfMathsMd) {
   const std::int64_t s = 2000;
   Random random(11);

@@ -124,6 +124,27 @@ TEST_P(AttentionForward, OfScoresOfAThousandStaysFinite) {
   EXPECT_LT(data.lse_error(lse), 1e-6);
 }
 
+/// Whole parts of exponents are taken off in one addition to 1.5·2^23 (2^52), which holds only so many.
+template <class T>
+void expect_one_key_takes_all(double magnitude) {
+  Random random(14);
+  const RandomAttention<T> data({.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = 300},
+                                 .queries = {1, 1, 300, 64},
+                                 .keys = {1, 1, 300, 64},
+                                 .magnitude = magnitude},
+                                random);
+  Tensor<T> o(data.o.shape());
+  Tensor<Accumulator<T>> lse(data.lse.shape());
+  attention_forward<T>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
+  EXPECT_LT(relative_error(o, data.o), sizeof(T) == 2 ? 4e-3 : 1e-6);
+  EXPECT_LT(data.lse_error(lse), 1e-6);
+}
+TEST_P(AttentionForward, OfScoresBeyondEveryWholeNumberIsTheLargestOnesValue) {
+  expect_one_key_takes_all<float>(2e3);
+  expect_one_key_takes_all<BFloat16>(2e3);
+  expect_one_key_takes_all<double>(6e7);
+}
+
 TEST_P(AttentionForward, OfANanIsANanWhereItIsSeenAndNowhereElse) {
   Random random(5);
   RandomAttention<float> data(

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/backward_terms.h"
+#include "kernels/tiles/exp2.h"
 #include "kernels/tiles/pairs.h"
 #include "kernels/tiles/row_copy.h"
 
@@ -83,6 +84,7 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
     std::fill_n(scratch.relative.dq_rows, kBackwardLanes * tile.stride, A{0});
   }
   std::fill_n(tile.dq_rows, kBackwardLanes * tile.stride, A{0});
+  tile.far = false;
   for (std::int64_t t = 0; t < kBackwardLanes; ++t) {
     A lse = 0, delta = 0;
     if (t < count) {
@@ -90,9 +92,12 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
       delta = *block.delta.row(task.batch, queries.head(t), queries.token(t));
     }
     const double exponent = std::isinf(lse) ? 0.0 : static_cast<double>(lse) * kLog2E;
-    tile.lse[t] = static_cast<A>(exponent);
-    tile.lse_whole[t] = static_cast<A>(std::nearbyint(exponent));
-    tile.lse_part[t] = static_cast<A>(exponent - std::nearbyint(exponent));
+    const double whole = std::nearbyint(exponent);
+    tile.lse_whole[t] = static_cast<A>(whole);
+    tile.lse_factor[t] = static_cast<A>(std::exp2(whole - exponent));
+    tile.lse_lowest[t] = (tile.lse_whole[t] + Exp2<A>::kLowest) / tile.score_scale;
+    tile.lse_shift[t] = Exp2<A>::kRound - tile.lse_whole[t];
+    tile.far = tile.far || std::abs(tile.lse_whole[t]) > Exp2<A>::kMostWhole;
     tile.delta[t] = delta;
   }
 }
@@ -274,7 +279,8 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
   for (A** lanes : {&operands.query_lanes, &operands.d_o_lanes}) *lanes = take(head_dim * kBackwardLanes);
   for (A** rows : {&operands.query_rows, &operands.d_o_rows, &tile.dq_rows})
     *rows = take(tile.stride * kBackwardLanes);
-  for (A** values : {&tile.lse, &tile.lse_whole, &tile.lse_part, &tile.delta}) *values = take(kBackwardLanes);
+  for (A** values : {&tile.lse_whole, &tile.lse_factor, &tile.lse_lowest, &tile.lse_shift, &tile.delta})
+    *values = take(kBackwardLanes);
   const std::int64_t key_elements = most_task_keys(head_dim) * tile.stride;
   for (A** rows : {&operands.k, &operands.v, &gradients.dk, &gradients.dv}) *rows = take(key_elements);
   operands.k_rows = operands.k;
@@ -301,7 +307,7 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
 template <class T>
 std::int64_t BackwardScratch<T>::elements(std::int64_t head_dim) {
   const std::int64_t stride = packed_stride(head_dim);
-  return (2 * head_dim + 3 * stride + 4) * kBackwardLanes + 4 * most_task_keys(head_dim) * stride +
+  return (2 * head_dim + 3 * stride + 5) * kBackwardLanes + 4 * most_task_keys(head_dim) * stride +
          2 * kBackwardKeys * kBackwardLanes +
          (std::is_same_v<T, A> ? 0 : 3 * kBackwardKeys * kBackwardLanes / 2);
 }

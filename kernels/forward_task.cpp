@@ -244,12 +244,25 @@ class TaskRun {
     const bool relative = terms_.relative.present();
     KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
     for_each_tile(piece, 1, [&](std::int64_t i, const Piece& own) {
-      if constexpr (std::is_same_v<T, A>)
-        key_rows.coming = share_of(coming, i, tiles_);  // read where they lie
+      if constexpr (std::is_same_v<T, A>) {  // read where they lie
+        ask_for(keys, share_of(coming, i, tiles_), own.keys.size());
+        key_rows.coming = &scratch_.coming;
+      }
       if (relative)
         scratch_.relative[static_cast<std::size_t>(i)].fill(terms_.relative, own.keys, scratch_.scores);
       attend_tile(tile(i), key_rows, own, bias, relative, scratch_.scores);
     });
+  }
+
+  /// Asks for rows of k and v, to come while the scores of `keys` keys are computed.
+  void ask_for(const KeyBlock<T>& block, Interval rows, std::int64_t keys) {
+    scratch_.coming.clear();
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+      scratch_.coming.add(block.v.row(task_.batch, task_.kv_head, row));
+    }
+    constexpr std::int64_t kKeysAtOnce = 12;
+    scratch_.coming.share_out(block.k.shape.head_dim * static_cast<std::int64_t>(sizeof(T)),
+                              keys / kKeysAtOnce);
   }
 
   /// Calls attend(i, what tile i sees of the piece) for the tiles that see anything.

@@ -34,6 +34,7 @@ struct ForwardScratch {
   Pair* weights;                            // [kForwardKeys / 2][kForwardLanes]; null where T is A
   A* k;  // [kForwardKeys][head_dim], as v; or their pairs; null where T is A
   A* v;
+  Coming coming;
 };
 
 /// Where a task writes what it has finished, if it takes in all keys at once: it then needs no state.

@@ -56,25 +56,27 @@ struct BackwardStep {
   }
 };
 
-/// weights = 2^(scale·q·k + bias − lse), 0 where not visible. kPlain: no mask, no bias, nothing to add.
+/// weights = 2^(scale·q·k + bias − lse), 0 where not visible. kPlain: no mask, no bias, nothing to add, no
+/// lse that is far.
 template <bool kPlain>
 struct Weigh {
   template <class A, class E>
   static HWY_INLINE Vec<A> finish(const BackwardStep<A, E>& call, bool masked, std::int64_t lane,
                                   std::int64_t key, Vec<A> score) {
     const Tag<A> d;
-    Vec<A> offset = hn::Load(d, call.tile.lse + lane), part = hn::Load(d, call.tile.lse_part + lane);
-    if constexpr (!kPlain) {
-      if (call.add_to_scores) score = hn::Add(score, hn::Load(d, call.d_scores + call.row(key) + lane));
-      if (call.bias.values != nullptr) {
-        const Vec<A> bias = distance_bias(call.tile.lanes, call.bias, lane, key);
-        offset = hn::Sub(offset, bias);
-        part = hn::Sub(part, bias);
-      }
-      if (masked) score = mask_score(call.tile.lanes, lane, key, score);
+    const Vec<A> scale = hn::Set(d, call.tile.score_scale);
+    const Vec<A> factor = hn::Load(d, call.tile.lse_factor + lane);
+    if constexpr (kPlain) {
+      const TakenOff<Vec<A>> whole{hn::Load(d, call.tile.lse_lowest + lane),
+                                   hn::Load(d, call.tile.lse_shift + lane)};
+      return hn::Mul(exp2_weight(d, score, scale, whole), factor);
     }
-    return exp2_weight(d, score, hn::Set(d, call.tile.score_scale), offset,
-                       hn::Load(d, call.tile.lse_whole + lane), part);
+    if (call.add_to_scores) score = hn::Add(score, hn::Load(d, call.d_scores + call.row(key) + lane));
+    Vec<A> offset = hn::Load(d, call.tile.lse_whole + lane);
+    if (call.bias.values != nullptr)
+      offset = hn::Sub(offset, distance_bias(call.tile.lanes, call.bias, lane, key));
+    if (masked) score = mask_score(call.tile.lanes, lane, key, score);
+    return hn::Mul(exp2_weight(d, hn::MulSub(score, scale, offset)), factor);
   }
   template <class A, class E>
   static HWY_INLINE const E* left(const BackwardStep<A, E>& call) {
@@ -121,11 +123,6 @@ HWY_NOINLINE void lane_rows(const BackwardStep<A, E>& call, bool masked, std::in
   const std::int64_t lanes = lanes_of<A>();
   for (std::int64_t key = keys.begin; key < keys.end; key += kRows) {
     Vec<A> sums[kRows][kColumns];
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-      for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::Zero(d);
-    }
     const E* left = Stage::left(call) + (key - call.operands.origin) * call.operands.k_stride;
     multiply<kRows, kFirst, kLast, A>(sums, Left{left, call.operands.k_stride, Constant<1>()},
                                       Right<E>{Stage::right(call) + call.lanes(lane), kLaneBlock},
@@ -155,7 +152,7 @@ struct LaneRows {
         lane_rows<Stage<false>, kRows, 0, 1>(call, span.masked, lane, keys);
       } else if (columns == Columns::second) {
         lane_rows<Stage<false>, kRows, 1, 2>(call, span.masked, lane, keys);
-      } else if (span.masked || call.add_to_scores || call.bias.values != nullptr) {
+      } else if (span.masked || call.add_to_scores || call.bias.values != nullptr || call.tile.far) {
         lane_rows<Stage<false>, kRows, 0, 2>(call, span.masked, lane, keys);
       } else {
         lane_rows<Stage<true>, kRows, 0, 2>(call, false, lane, keys);
@@ -189,13 +186,8 @@ struct AddRows {
     const E* HWY_RESTRICT left = product.left + rows.begin * kLeftRow;
     A* HWY_RESTRICT out = product.out + rows.begin * out_row + dim;
     for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
-      // From 0, with the old sums added last: loaded first they would hold up the products.
+      // The old sums are added last: loaded first they would hold up the products.
       Vec<A> sums[kRows][kColumns];
-#pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-        for (int c = 0; c < kLast; ++c) sums[r][c] = hn::Zero(d);
-      }
       multiply<kRows, 0, kLast, A>(sums, Left{left, Constant<kLeftRow>(), Constant<kLeftStep>()},
                                    Right<E>{product.right + dim, product.right_row}, product.count);
 #pragma GCC unroll 12

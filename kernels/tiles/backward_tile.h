@@ -1,6 +1,7 @@
 // The inside of the backward engine: one tile of queries meets a piece of keys. Not for use outside kernels/.
 #pragma once
 
+#include "kernels/tiles/coming.h"
 #include "kernels/tiles/tile.h"
 
 namespace longseq::detail {
@@ -19,54 +20,21 @@ constexpr std::int64_t packed_stride(std::int64_t head_dim) {
   return (groups + (groups % 2 == 0)) * kLaneGroup;
 }
 
-/// Rows that will be wanted soon, asked for a few lines at a time between products: they come from memory,
-/// and all at once would hold the products up.
-class Coming {
- public:
-  void clear() {
-    count_ = at_ = 0;
-    offset_ = 0;
-  }
-  void add(const void* row) { rows_[count_++] = static_cast<const char*>(row); }
-  /// Shares the rows, of that many bytes, out among `calls` calls of fetch().
-  void share_out(std::int64_t row_bytes, std::int64_t calls) {
-    row_bytes_ = row_bytes;
-    const std::int64_t lines = count_ * ((row_bytes + kLine - 1) / kLine);
-    lines_per_call_ = (lines + calls - 1) / (calls > 0 ? calls : 1);
-  }
-  void fetch() {
-    for (std::int64_t n = 0; n < lines_per_call_ && at_ < count_; ++n) {
-      __builtin_prefetch(rows_[at_] + offset_, 0, 2);
-      offset_ += kLine;
-      if (offset_ < row_bytes_) continue;
-      offset_ = 0;
-      ++at_;
-    }
-  }
-
- private:
-  static constexpr std::int64_t kLine = 64;
-  const char* rows_[3 * kBackwardLanes];
-  std::int64_t count_ = 0;
-  std::int64_t at_ = 0;
-  std::int64_t offset_ = 0;
-  std::int64_t row_bytes_ = 0;
-  std::int64_t lines_per_call_ = 0;
-};
-
 /// One tile of queries: what softmax left of them, and the gradient that they gather. Arrays are aligned to
 /// 64 bytes.
 template <class A>
 struct BackwardTile {
-  A* dq_rows;    // [kBackwardLanes][stride], without the factor c
-  A* lse;        // [kBackwardLanes], times log2 e; 0 for a query that sees no key
-  A* lse_whole;  // [kBackwardLanes], the nearest whole number
-  A* lse_part;   // [kBackwardLanes], the rest, not rounded to lse's precision
-  A* delta;      // [kBackwardLanes]
+  A* dq_rows;     // [kBackwardLanes][stride], without the factor c
+  A* lse_whole;   // [kBackwardLanes], lse·log2 e to the nearest whole number; 0 for a query that sees no key
+  A* lse_factor;  // [kBackwardLanes], 2^-(the rest)
+  A* lse_lowest;  // [kBackwardLanes], lse_whole as exp2_weight wants it (exp2-inl.h)
+  A* lse_shift;   // [kBackwardLanes], the same
+  A* delta;       // [kBackwardLanes]
   std::int64_t head_dim;
   std::int64_t width;   // packed_width(head_dim)
   std::int64_t stride;  // packed_stride(head_dim)
   A score_scale;        // c · log2 e
+  bool far;             // some lse_whole is beyond what exp2_weight can take off
   Lanes<A> lanes;
   Coming coming;  // its own gradient and the rows of the next tile
 };

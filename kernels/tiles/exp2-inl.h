@@ -8,9 +8,12 @@
 
 #include <hwy/highway.h>
 
+#include "kernels/tiles/exp2.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using detail::Exp2;
 
 // 2^r on [−1/2, 1/2], near-minimax, highest power first. Relative errors: 9e-8 and 3.2e-18. The last is
 // exactly 1: decays are whole powers of 2, and a decay of nothing must be 1, or sums drift with the length of
@@ -21,8 +24,6 @@ template <>
 struct Exp2Terms<float> {
   static constexpr float kCoefficients[] = {1.32647273e-3f, 9.67151299e-3f, 5.55073358e-2f,
                                             2.40222424e-1f, 6.93147004e-1f, 1.0f};
-  static constexpr float kLowest = -127.0f;           // 2^kLowest counts as 0
-  static constexpr float kRound = 12582912.0f + 127;  // 1.5·2^23: adding it rounds to a whole number
   static constexpr int kMantissaBits = 23;
 };
 template <>
@@ -31,42 +32,49 @@ struct Exp2Terms<double> {
       4.455817908336064493e-10, 7.0741942972885210056e-9, 1.0178057087733941105e-7, 1.3215432535912376166e-6,
       1.5252733841556772589e-5, 1.5403530463724354e-4,    1.3333558146406470697e-3, 9.6181291075872566681e-3,
       5.5504108664821627039e-2, 2.4022650695910159567e-1, 6.9314718055994530925e-1, 1.0};
-  static constexpr double kLowest = -1023.0;
-  static constexpr double kRound = 6755399441055744.0 + 1023;  // 1.5·2^52
   static constexpr int kMantissaBits = 52;
 };
 
-/// 2^(score·scale − whole − part), for a whole number `whole` and a result below 2^100; −∞ gives 0, as does
-/// anything below the smallest normal number; a NaN stays one. `offset` is whole + part, rounded. The
-/// exponent is rounded only after its whole part has been taken off, so that weights are as exact far from
-/// the maximum as near it.
+/// A whole number to take off exponents, as exp2_weight wants it: of at most Exp2<T>::kMostWhole.
+template <class V>
+struct TakenOff {
+  V lowest;  // the score from which on 2^(score·scale − whole) counts as 0
+  V shift;   // Exp2<T>::kRound − whole
+};
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V exp2_weight(D d, V score, V scale, V offset, V whole, V part) {
+HWY_INLINE TakenOff<V> taken_off(D d, V whole, hn::TFromD<D> scale) {
   using T = hn::TFromD<D>;
-  using Terms = Exp2Terms<T>;
+  return {hn::Mul(hn::Add(whole, hn::Set(d, Exp2<T>::kLowest)), hn::Set(d, T{1} / scale)),
+          hn::Sub(hn::Set(d, Exp2<T>::kRound), whole)};
+}
+
+/// 2^(score·scale − whole), for a result below 2^100; −∞ gives 0, as does anything below the smallest normal
+/// number; a NaN stays one. The exponent is rounded only after its whole part has been taken off, so that
+/// weights are as exact far from the maximum as near it. 11 operations in f32.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V exp2_weight(D d, V score, V scale, const TakenOff<V>& off) {
+  using Terms = Exp2Terms<hn::TFromD<D>>;
   const hn::RebindToSigned<D> di;
-  const auto at_least = [d](T bound, V x) HWY_ATTR {
-    // x86's maximum gives its second operand where one is a NaN; others' may not.
-    const V low = hn::Set(d, bound);
-    return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR ? hn::Max(low, x)
-                                                    : hn::IfThenElse(hn::Lt(x, low), low, x);
-  };
-  const V exponent = at_least(Terms::kLowest, hn::MulSub(score, scale, offset));
-  const V shifted = hn::Add(exponent, hn::Set(d, Terms::kRound));  // low bits: the biased exponent
-  const V rounded = hn::Sub(shifted, hn::Set(d, Terms::kRound));
-  const V r = at_least(T{-1}, hn::Sub(hn::MulSub(score, scale, hn::Add(whole, rounded)), part));
+  // x86's maximum gives its second operand where one is a NaN; others' may not.
+  score = HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+              ? hn::Max(off.lowest, score)
+              : hn::IfThenElse(hn::Lt(score, off.lowest), off.lowest, score);
+  const V shifted = hn::MulAdd(score, scale, off.shift);  // low bits: the result's biased exponent
+  const V r = hn::MulSub(score, scale, hn::Sub(shifted, off.shift));
   V p = hn::Set(d, Terms::kCoefficients[0]);
-  constexpr int kTerms = sizeof(Terms::kCoefficients) / sizeof(T);
+  constexpr int kTerms = sizeof(Terms::kCoefficients) / sizeof(Terms::kCoefficients[0]);
 #pragma GCC unroll 16
   for (int i = 1; i < kTerms; ++i) p = hn::MulAdd(p, r, hn::Set(d, Terms::kCoefficients[i]));
   const V power = hn::BitCast(d, hn::ShiftLeft<Terms::kMantissaBits>(hn::BitCast(di, shifted)));
   return hn::Mul(p, power);
 }
 
-/// 2^(score·scale − whole).
+/// 2^exponent, as above.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V exp2_weight(D d, V score, V scale, V whole) {
-  return exp2_weight(d, score, scale, whole, whole, hn::Zero(d));
+HWY_INLINE V exp2_weight(D d, V exponent) {
+  using T = hn::TFromD<D>;
+  return exp2_weight(d, exponent, hn::Set(d, T{1}),
+                     {hn::Set(d, Exp2<T>::kLowest), hn::Set(d, Exp2<T>::kRound)});
 }
 
 }  // namespace longseq::HWY_NAMESPACE

@@ -39,23 +39,6 @@ using detail::TileBias;
 
 constexpr std::int64_t kSumKeys = 96;  // values summed before they are added to the outputs
 
-/// Fetches a share of the coming keys: as large a share as `keys` are of the piece's.
-template <class A, class E>
-HWY_INLINE void fetch(const ForwardStep<A, E>& call, Interval keys) {
-  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(A));
-  const Interval coming = call.keys.coming;
-  if (coming.empty()) return;
-  const auto share = [&](std::int64_t key) {
-    return coming.begin + (key - call.piece.keys.begin) * coming.size() / call.piece.keys.size();
-  };
-  for (std::int64_t key = share(keys.begin); key < share(keys.end); ++key) {
-    for (std::int64_t d = 0; d < call.tile.head_dim; d += kLine) {
-      __builtin_prefetch(call.keys.k_row(key) + d, 0, 2);
-      __builtin_prefetch(call.keys.v_row(key) + d, 0, 2);
-    }
-  }
-}
-
 /// Scores of `keys`, kRows at a time, for the columns of one step of lanes; raises block_maximum. Scores are
 /// q·k, or with a bias the finished exponents of 2. kPlain: there is no mask, no bias, nothing to add.
 template <int kRows, int kFirst, int kLast, bool kPlain, class A, class E>
@@ -67,13 +50,8 @@ HWY_NOINLINE void score_rows(const ForwardStep<A, E>& call, bool masked, std::in
   for (int c = kFirst; c < kLast; ++c) maximum[c] = hn::Load(d, call.block_maximum + lane + c * lanes);
   A* HWY_RESTRICT scores = call.score_row(keys.begin) + lane;
   for (std::int64_t key = keys.begin; key < keys.end; key += kRows, scores += kRows * kForwardLanes) {
-    if constexpr (kPlain) fetch(call, {key, key + kRows});
+    if (call.keys.coming != nullptr) call.keys.coming->fetch();
     Vec<A> sums[kRows][kColumns];
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-      for (int c = kFirst; c < kLast; ++c) sums[r][c] = hn::Zero(d);
-    }
     multiply<kRows, kFirst, kLast, A>(sums, Left{call.keys.k_row(key), call.keys.k_stride, Constant<1>()},
                                       Right<E>{call.queries + lane, kForwardLanes},
                                       call.tile.head_dim / Element<E>::kValues);
@@ -129,37 +107,24 @@ HWY_INLINE void score_piece(const ForwardStep<A, E>& call) {
   }
 }
 
-/// outputs[row] += Σ_keys weight · v[row], for dimensions `rows`, kRows at a time. Sums begin at 0 every
-/// kSumKeys keys, and the old outputs are added last: shorter sums round less, and outputs loaded first would
-/// hold up the products.
-template <int kRows, class A, class E>
-HWY_NOINLINE void add_values(const ForwardStep<A, E>& call, std::int64_t lane, Interval rows) {
+/// outputs[row] += Σ_keys weight · v[row], for dimensions `rows`, kRows at a time. The old outputs are added
+/// last: shorter sums round less, and outputs loaded first would hold up the products.
+template <int kRows, int kFirst, int kLast, class A, class E>
+HWY_NOINLINE void add_values(const ForwardStep<A, E>& call, std::int64_t lane, Interval keys, Interval rows) {
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
   for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
+    Vec<A> sums[kRows][kColumns];
+    multiply<kRows, kFirst, kLast, A>(
+        sums, Left{call.keys.v_row(keys.begin) + row, Constant<1>(), call.keys.v_stride},
+        Right<E>{call.weight_row(keys.begin) + lane, kForwardLanes}, keys.size() / Element<E>::kValues);
     A* HWY_RESTRICT out = call.tile.outputs + row * kForwardLanes + lane;
-    for (int s = 0; s < call.piece.span_count; ++s) {
-      const Span span = call.piece.joined(s);
-      const Columns columns = columns_within<A>(lane, span.first_lane, span.last_lane);
-      for (std::int64_t key = span.keys.begin; columns != Columns::none && key < span.keys.end;
-           key += kSumKeys) {
-        const std::int64_t keys = std::min(kSumKeys, span.keys.end - key);
-        Vec<A> sums[kRows][kColumns];
 #pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) {
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-          for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
-        }
-        multiply<kRows, A>(columns, sums, Left{call.keys.v_row(key) + row, Constant<1>(), call.keys.v_stride},
-                           Right<E>{call.weight_row(key) + lane, kForwardLanes}, keys / Element<E>::kValues);
-#pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-          for (int c = 0; c < kColumns; ++c) {
-            A* at = out + r * kForwardLanes + c * lanes;
-            hn::Store(hn::Add(sums[r][c], hn::Load(d, at)), d, at);
-          }
-        }
+      for (int c = kFirst; c < kLast; ++c) {
+        A* at = out + r * kForwardLanes + c * lanes;
+        hn::Store(hn::Add(sums[r][c], hn::Load(d, at)), d, at);
       }
     }
   }
@@ -168,10 +133,36 @@ HWY_NOINLINE void add_values(const ForwardStep<A, E>& call, std::int64_t lane, I
 template <int kRows>
 struct AddValues {
   template <class A, class E>
-  static HWY_INLINE void run(Interval rows, const ForwardStep<A, E>& call, const std::int64_t& lane) {
-    add_values<kRows>(call, lane, rows);
+  static HWY_INLINE void run(Interval rows, const ForwardStep<A, E>& call, const std::int64_t& lane,
+                             const Columns& columns, const Interval& keys) {
+    switch (columns) {
+      case Columns::none:
+        return;
+      case Columns::first:
+        return add_values<kRows, 0, 1>(call, lane, keys, rows);
+      case Columns::second:
+        return add_values<kRows, 1, 2>(call, lane, keys, rows);
+      case Columns::both:
+        return add_values<kRows, 0, 2>(call, lane, keys, rows);
+    }
   }
 };
+
+/// kSumKeys keys at a time, so that their weights and values are in the first-level cache for all dimensions.
+template <class A, class E>
+HWY_INLINE void add_piece(const ForwardStep<A, E>& call) {
+  for (std::int64_t lane = 0; lane < kForwardLanes; lane += kColumns * lanes_of<A>()) {
+    for (int s = 0; s < call.piece.span_count; ++s) {
+      const Span span = call.piece.joined(s);
+      const Columns columns = columns_within<A>(lane, span.first_lane, span.last_lane);
+      if (columns == Columns::none) continue;
+      for (std::int64_t key = span.keys.begin; key < span.keys.end; key += kSumKeys) {
+        const Interval keys{key, std::min(key + kSumKeys, span.keys.end)};
+        in_groups<AddValues>(0, call.tile.head_dim, call, lane, columns, keys);
+      }
+    }
+  }
+}
 
 template <class A, class E>
 HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<E>& keys, const Piece& piece,
@@ -187,16 +178,10 @@ HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<E>& keys, const
   score_piece(call);
   const A scale = bias.values == nullptr ? tile.score_scale : A{1};
   const Raised raised = raise_maximum(call, scale, decay);
-  bool refined = false;
-  if constexpr (std::is_same_v<A, E>) {
-    refined = raised.large && !add_to_scores;
-    if (refined) refine(call);
-  }
-  soften(call, refined ? A{1} : scale, !refined, decay);
+  if (raised.large) reduce(call, scale);
+  soften(call, scale, raised.large, decay);
   if (raised.any) decay_outputs(call, decay);
-  for (std::int64_t lane = 0; lane < kForwardLanes; lane += kColumns * lanes_of<A>()) {
-    in_groups<AddValues>(0, tile.head_dim, call, lane);
-  }
+  add_piece(call);
 }
 
 void attend_f32(ForwardTile<float>& tile, const KeyRows<float>& keys, const Piece& piece,

@@ -78,7 +78,7 @@ Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& quer
     lanes.position[lane] = static_cast<Index<A>>(position - keys.start);
     for (int i = 0; i < 2; ++i) {
       lanes.visible_begin[i][lane] = lane < lanes.count ? static_cast<Index<A>>(rows[i].begin) : Index<A>{0};
-      lanes.visible_end[i][lane] = lane < lanes.count ? static_cast<Index<A>>(rows[i].end) : Index<A>{0};
+      lanes.visible_size[i][lane] = lane < lanes.count ? static_cast<Index<A>>(rows[i].size()) : Index<A>{0};
     }
     if (lane >= lanes.count) continue;
     Outlook::Group& group = outlook.groups[lane / kLaneGroup];
@@ -92,6 +92,11 @@ Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& quer
       outlook.hull = hull_of(outlook.hull, rows[i]);
       outlook.core[i] = intersect(outlook.core[i], rows[i]);
     }
+  }
+  // Whole groups of keys, so that no few of them are left over beside a mask.
+  constexpr std::int64_t kGroup = 8;
+  for (Interval& core : outlook.core) {
+    if (core.end != kFar) core = {(core.begin + kGroup - 1) / kGroup * kGroup, core.end / kGroup * kGroup};
   }
   return outlook;
 }

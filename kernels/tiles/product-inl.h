@@ -50,6 +50,10 @@ HWY_INLINE Vec<A> broadcast_element(A value) {
   return hn::Set(Tag<A>(), value);
 }
 template <class V>
+HWY_INLINE V multiply_elements(V left, V right) {
+  return hn::Mul(left, right);
+}
+template <class V>
 HWY_INLINE V multiply_elements(V left, V right, V sum) {
   return hn::MulAdd(left, right, sum);
 }
@@ -62,6 +66,9 @@ HWY_INLINE Vec<std::uint32_t> broadcast_element(detail::Pair value) {
 }
 HWY_INLINE Vec<float> multiply_elements(Vec<std::uint32_t> left, Vec<std::uint32_t> right, Vec<float> sum) {
   return Vec<float>{_mm512_dpbf16_ps(sum.raw, (__m512bh)left.raw, (__m512bh)right.raw)};
+}
+HWY_INLINE Vec<float> multiply_elements(Vec<std::uint32_t> left, Vec<std::uint32_t> right) {
+  return multiply_elements(left, right, hn::Zero(Tag<float>()));
 }
 #endif
 
@@ -95,7 +102,8 @@ struct Right {
   std::int64_t step;
 };
 
-/// sums[r][c] += Σ_n left[r][n] · right[n][c], n < count elements, for columns kFirst <= c < kLast.
+/// sums[r][c] = Σ_n left[r][n] · right[n][c], n < count elements, at least one, for columns kFirst <= c <
+/// kLast.
 template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step>
 HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> left, Right<E> right,
                          std::int64_t count) {
@@ -108,7 +116,7 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> lef
 #pragma GCC unroll 3
   for (int p = 0; p < kPointers; ++p) pointers[p] = left.at + p * kSpan * left.row;
   const std::int64_t thrice = 3 * left.row;
-  for (std::int64_t n = 0; n < count; ++n) {
+  const auto step = [&](const auto& add) HWY_ATTR {
     decltype(load_elements(right.at)) columns[kColumns];
 #pragma GCC unroll 2
     for (int c = kFirst; c < kLast; ++c) columns[c] = load_elements(right.at + c * lanes);
@@ -117,12 +125,16 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> lef
       const std::int64_t offset = r % kSpan == 3 ? thrice : r % kSpan * left.row;
       const auto value = broadcast_element(pointers[r / kSpan][offset]);
 #pragma GCC unroll 2
-      for (int c = kFirst; c < kLast; ++c) sums[r][c] = multiply_elements(value, columns[c], sums[r][c]);
+      for (int c = kFirst; c < kLast; ++c) sums[r][c] = add(value, columns[c], sums[r][c]);
     }
 #pragma GCC unroll 3
     for (int p = 0; p < kPointers; ++p) pointers[p] += left.step;
     right.at += right.step;
-  }
+  };
+  step([](auto value, auto column, auto) HWY_ATTR { return multiply_elements(value, column); });
+#pragma GCC unroll 4
+  for (std::int64_t n = 1; n < count; ++n)
+    step([](auto value, auto column, auto sum) HWY_ATTR { return multiply_elements(value, column, sum); });
 }
 
 /// Which of the two columns of a step of lanes take part.
@@ -138,27 +150,13 @@ HWY_INLINE Columns columns_within(std::int64_t lane, std::int64_t first_lane, st
   return second ? Columns::second : Columns::none;
 }
 
-/// multiply() over the columns named. A is given: Vec<A> does not tell it.
-template <int kRows, class A, class E, class Row, class Step>
-HWY_INLINE void multiply(Columns columns, Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> left,
-                         Right<E> right, std::int64_t count) {
-  switch (columns) {
-    case Columns::none:
-      return;
-    case Columns::first:
-      return multiply<kRows, 0, 1, A>(sums, left, right, count);
-    case Columns::second:
-      return multiply<kRows, 1, 2, A>(sums, left, right, count);
-    case Columns::both:
-      return multiply<kRows, 0, 2, A>(sums, left, right, count);
-  }
-}
-
 /// Calls Step<rows>::run({from, to}, arguments...) for pieces of [begin, end) that are a whole number of
-/// groups of `rows`: kRowsAtOnce, and for what is left 8 (where there are registers), 4, 2 and 1.
+/// groups of `rows`: kRowsAtOnce, and for what is left 8 (where there are registers), 4, 2 and 1. Four rows
+/// are too few chains of sums to fill the multiply ports: twelve and four are taken as eight and eight.
 template <template <int> class Step, int kRows = kRowsAtOnce, class... Arguments>
 HWY_INLINE void in_groups(std::int64_t begin, std::int64_t end, const Arguments&... arguments) {
-  const std::int64_t whole = begin + (end - begin) / kRows * kRows;
+  std::int64_t whole = begin + (end - begin) / kRows * kRows;
+  if (kRows == 12 && end - whole >= 4 && end - whole < 8 && begin < whole) whole -= kRows;
   if (begin < whole) Step<kRows>::run(Interval{begin, whole}, arguments...);
   if constexpr (kRows > 1) {
     constexpr int kNext = kRows == 12 ? 8 : kRows > 4 ? 4 : kRows / 2;

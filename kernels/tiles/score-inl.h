@@ -18,17 +18,17 @@ namespace longseq::HWY_NAMESPACE {
 template <class A>
 HWY_INLINE Vec<A> mask_score(const detail::Lanes<A>& lanes, std::int64_t lane, std::int64_t key,
                              Vec<A> score) {
+  // A row lies within [begin, begin + size) where its distance from begin, as an unsigned number, is below
+  // size.
   const hn::ScalableTag<detail::Index<A>> di;
+  const hn::RebindToUnsigned<decltype(di)> du;
   const auto row = hn::Set(di, static_cast<detail::Index<A>>(key));
-  auto visible = hn::Zero(di);
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; ++i) {
-    const auto before = hn::VecFromMask(di, hn::Lt(row, hn::Load(di, lanes.visible_begin[i] + lane)));
-    const auto inside = hn::VecFromMask(di, hn::Lt(row, hn::Load(di, lanes.visible_end[i] + lane)));
-    visible = hn::Or(visible, hn::AndNot(before, inside));
-  }
+  const auto within = [&](int i) HWY_ATTR {
+    const auto distance = hn::Sub(row, hn::Load(di, lanes.visible_begin[i] + lane));
+    return hn::Lt(hn::BitCast(du, distance), hn::BitCast(du, hn::Load(di, lanes.visible_size[i] + lane)));
+  };
   const Tag<A> d;
-  return hn::IfThenElse(hn::MaskFromVec(hn::BitCast(d, visible)), score,
+  return hn::IfThenElse(hn::RebindMask(d, hn::Or(within(0), within(1))), score,
                         hn::Set(d, -std::numeric_limits<A>::infinity()));
 }
 

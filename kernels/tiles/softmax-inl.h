@@ -30,8 +30,11 @@ using detail::Pair;
 using detail::Piece;
 using detail::TileBias;
 
-constexpr float kLargeScore = 48.0f;  // log2 e times a score of 33: above it f32 scores cost more than 1e-6
-constexpr float kNoWeight = -30.0f;   // an exponent below it is a weight of less than 1e-9
+/// Maxima beyond it are taken off the scores first: in f32 log2 e times a score of 33, above which scores
+/// that are rounded cost more than 1e-6.
+template <class A>
+constexpr A kLargeScore = sizeof(A) == sizeof(float) ? A{48} : static_cast<A>(Exp2<double>::kMostWhole / 2);
+constexpr float kNoWeight = -30.0f;  // an exponent below it is a weight of less than 1e-9
 constexpr float kSlack = 8.0f;  // how far scores may pass the maximum before it is raised: weights up to 2^8
 
 /// A tile and a piece on their way through the pass. E: what products are made of, A itself or Pair.
@@ -63,7 +66,7 @@ HWY_INLINE V base_of(D d, V maximum) {
 
 struct Raised {
   bool any;    // some maximum moved: everything summed before must decay
-  bool large;  // some maximum is so large that f32 scores cannot tell its weights well enough
+  bool large;  // some maximum is beyond kLargeScore
 };
 
 /// Raises the running maximum, always a whole number, where the block's has passed it by more than kSlack,
@@ -75,7 +78,7 @@ HWY_INLINE Raised raise_maximum(const ForwardStep<A, E>& call, A scale, A* HWY_R
   const Tag<A> d;
   const Vec<A> slack = hn::Set(d, static_cast<A>(kSlack));
   const Vec<A> nothing = hn::Set(d, -std::numeric_limits<A>::infinity());
-  const Vec<A> limit = hn::Set(d, static_cast<A>(kLargeScore));
+  const Vec<A> limit = hn::Set(d, kLargeScore<A>);
   Raised raised{false, false};
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
     const Vec<A> old_maximum = hn::Load(d, call.tile.maximum + lane);
@@ -83,13 +86,12 @@ HWY_INLINE Raised raise_maximum(const ForwardStep<A, E>& call, A scale, A* HWY_R
     const auto passed = hn::Gt(block, hn::Add(old_maximum, slack));
     const Vec<A> maximum = hn::IfThenElse(passed, hn::Ceil(block), old_maximum);
     hn::Store(maximum, d, call.tile.maximum + lane);
-    hn::Store(exp2_weight(d, old_maximum, hn::Set(d, A{1}), base_of(d, maximum)), d, decay + lane);
+    hn::Store(exp2_weight(d, hn::Sub(old_maximum, base_of(d, maximum))), d, decay + lane);
     raised.any = raised.any || !hn::AllFalse(d, passed);
     const Vec<A> largest = hn::Max(maximum, block);
     const auto counts = hn::And(hn::Ne(largest, nothing), hn::Gt(hn::Abs(largest), limit));
     raised.large = raised.large || !hn::AllFalse(d, counts);
   }
-  raised.large = raised.large && sizeof(A) == sizeof(float);
   return raised;
 }
 
@@ -103,22 +105,24 @@ HWY_INLINE void store_weights(Vec<float> first, Vec<float> second, Pair* HWY_RES
   hn::Store(pairs_of(first, second), Tag<std::uint32_t>(), &at->bits);
 }
 
-/// Turns exponents of 2, scale·score − maximum, into weights and adds them to the sum. `subtract` is false
-/// where the maximum has been subtracted already.
+/// Turns exponents of 2, scale·score − maximum, into weights and adds them to the sum. `reduced`: scores are
+/// those exponents already.
 template <class A, class E>
-HWY_NOINLINE void soften(const ForwardStep<A, E>& call, A scale, bool subtract, const A* HWY_RESTRICT decay) {
+HWY_NOINLINE void soften(const ForwardStep<A, E>& call, A scale, bool reduced, const A* HWY_RESTRICT decay) {
   const Tag<A> d;
+  if (reduced) scale = A{1};
   const Vec<A> scaling = hn::Set(d, scale);
   constexpr std::int64_t kWeightRows =
       2 / Element<E>::kValues * kForwardLanes;  // elements to the next two keys
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
     const Interval keys = call.piece.group_keys[lane / kLaneGroup];
-    const Vec<A> base = subtract ? base_of(d, hn::Load(d, call.tile.maximum + lane)) : hn::Zero(d);
+    const Vec<A> base = reduced ? hn::Zero(d) : base_of(d, hn::Load(d, call.tile.maximum + lane));
+    const TakenOff<Vec<A>> off = taken_off(d, base, scale);
     Vec<A> sum = hn::Zero(d),
            even = hn::Zero(d);  // the piece's, added to the old sum as one: shorter sums round less
     const A* HWY_RESTRICT scores = call.score_row(keys.begin) + lane;
     E* HWY_RESTRICT weights = call.weight_row(keys.begin) + lane;
-    const auto weight = [&](const A* at) HWY_ATTR { return exp2_weight(d, hn::Load(d, at), scaling, base); };
+    const auto weight = [&](const A* at) HWY_ATTR { return exp2_weight(d, hn::Load(d, at), scaling, off); };
     std::int64_t n = keys.size();
     for (; n >= 4; n -= 4, scores += 4 * kForwardLanes, weights += 2 * kWeightRows) {
 #pragma GCC unroll 2
@@ -147,40 +151,42 @@ HWY_NOINLINE void soften(const ForwardStep<A, E>& call, A scale, bool subtract, 
   }
 }
 
-/// Replaces the scores by exponents less the maximum, scale·score − maximum, those that carry weight
-/// recomputed in f64: a score of 1000 in f32 is off by 6e-5, and its weight by as much. Rare, so plain.
-HWY_NOINLINE void refine(const ForwardStep<float, float>& call) {
+/// The exponent of a pair's weight in f64: a score of 1000 in f32 is off by 6e-5, and its weight by as much.
+inline float exact_exponent(const ForwardStep<float, float>& call, std::int64_t key, std::int64_t lane,
+                            double maximum) {
   const ForwardTile<float>& tile = call.tile;
-  const double exact_scale = kLog2E / std::sqrt(static_cast<double>(tile.head_dim));
-  const float scale = call.bias.values == nullptr ? tile.score_scale : 1.0f;
-  for (std::int64_t lane = 0; lane < tile.lanes.count; ++lane) {
+  const float* k = call.keys.k_row(key);
+  double dot = 0;
+  for (std::int64_t d = 0; d < tile.head_dim; ++d)
+    dot += static_cast<double>(tile.queries[d * kForwardLanes + lane]) * static_cast<double>(k[d]);
+  double exponent = dot * kLog2E / std::sqrt(static_cast<double>(tile.head_dim)) - maximum;
+  if (call.bias.values != nullptr) {
+    const std::int64_t distance = std::clamp<std::int64_t>(
+        tile.lanes.position[lane] - key * call.bias.key_stride, -call.bias.reach, call.bias.reach);
+    exponent += kLog2E * static_cast<double>(call.bias.values[tile.lanes.table[lane] + distance]);
+  }
+  return static_cast<float>(exponent);
+}
+
+/// Replaces the scores by exponents less the maximum, scale·score − maximum; in f32 those that carry weight
+/// are computed again in f64, unless something had been added to them. Rare, so plain.
+template <class A, class E>
+HWY_NOINLINE void reduce(const ForwardStep<A, E>& call, A scale) {
+  const ForwardTile<A>& tile = call.tile;
+  for (std::int64_t lane = 0; lane < kForwardLanes; ++lane) {
     const Interval keys = call.piece.group_keys[lane / kLaneGroup];
-    const float maximum = std::isinf(tile.maximum[lane]) ? 0.0f : tile.maximum[lane];
+    const A maximum = std::isinf(tile.maximum[lane]) ? A{0} : tile.maximum[lane];
     for (std::int64_t key = keys.begin; key < keys.end; ++key) {
-      float& score = call.score_row(key)[lane];
-      score = score * scale - maximum;
-      if (!(score > kNoWeight)) continue;
-      const float* k = call.keys.k_row(key);
-      double dot = 0;
-      for (std::int64_t d = 0; d < tile.head_dim; ++d) {
-        dot += static_cast<double>(tile.queries[d * kForwardLanes + lane]) * static_cast<double>(k[d]);
+      A& score = call.score_row(key)[lane];
+      // Lanes without a query took part in the scores, and go on taking part.
+      score = lane < tile.lanes.count ? score * scale - maximum : A{0};
+      if constexpr (std::is_same_v<E, float>) {
+        if (lane < tile.lanes.count && score > kNoWeight && !call.add_to_scores)
+          score = exact_exponent(call, key, lane, static_cast<double>(maximum));
       }
-      double exponent = dot * exact_scale - static_cast<double>(maximum);
-      if (call.bias.values != nullptr) {
-        const std::int64_t distance = std::clamp<std::int64_t>(
-            tile.lanes.position[lane] - key * call.bias.key_stride, -call.bias.reach, call.bias.reach);
-        exponent += kLog2E * static_cast<double>(call.bias.values[tile.lanes.table[lane] + distance]);
-      }
-      score = static_cast<float>(exponent);
     }
   }
-  // Lanes without a query took part in the scores, and go on taking part.
-  for (std::int64_t lane = tile.lanes.count; lane < kForwardLanes; ++lane) {
-    const Interval keys = call.piece.group_keys[lane / kLaneGroup];
-    for (std::int64_t key = keys.begin; key < keys.end; ++key) call.score_row(key)[lane] = 0.0f;
-  }
 }
-HWY_INLINE void refine(const ForwardStep<double, double>&) {}
 
 /// outputs = outputs · decay.
 template <class A, class E>

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "kernels/attention.h"
+#include "kernels/tiles/coming.h"
 #include "kernels/tiles/dot.h"
 
 namespace longseq::detail {
@@ -26,8 +27,13 @@ struct FoldedRows {
   std::int64_t fold = 1;  // heads of a token
   Interval rows;          // of the block's tokens · fold
 
-  std::int64_t token(std::int64_t lane) const { return (rows.begin + lane) / fold; }
-  std::int64_t head(std::int64_t lane) const { return first_head + (rows.begin + lane) % fold; }
+  // Most often nothing is folded, and dividing takes longer than all else that is done for a row.
+  std::int64_t token(std::int64_t lane) const {
+    return fold == 1 ? rows.begin + lane : (rows.begin + lane) / fold;
+  }
+  std::int64_t head(std::int64_t lane) const {
+    return fold == 1 ? first_head : first_head + (rows.begin + lane) % fold;
+  }
 };
 
 /// The queries of a tile as its kernels see them beside one key block.
@@ -35,7 +41,7 @@ template <class A>
 struct Lanes {
   std::int64_t count = 0;                             // queries that are there
   alignas(64) Index<A> visible_begin[2][kMostLanes];  // the two intervals of visible rows of the key block
-  alignas(64) Index<A> visible_end[2][kMostLanes];    // (empty where there is no query)
+  alignas(64) Index<A> visible_size[2][kMostLanes];   // (0 where there is no query)
   alignas(64) Index<A> position[kMostLanes];          // less the position of the block's first key
   alignas(64) Index<A> table[kMostLanes];             // where the bias of distance 0 of its head lies
 };
@@ -105,8 +111,8 @@ struct KeyRows {
   const E* v;
   std::int64_t k_stride;
   std::int64_t v_stride;
-  std::int64_t origin;  // the row of the key block that k and v point to
-  Interval coming{};    // rows that the next piece will want: fetched meanwhile into the second-level cache
+  std::int64_t origin;       // the row of the key block that k and v point to
+  Coming* coming = nullptr;  // rows that the next piece will want: fetched meanwhile
 
   const E* k_row(std::int64_t key) const { return k + (key - origin) * k_stride; }
   const E* v_row(std::int64_t key) const { return v + (key - origin) / Element<E>::kValues * v_stride; }
