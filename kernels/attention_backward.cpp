@@ -157,10 +157,12 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
     return std::all_of(blocks.begin(), blocks.end(),
                        [member](const auto& block) { return detail::lies_in_pairs(block.*member); });
   };
-  const bool by_pairs = detail::may_use_pairs<T>(relative) && all_in_pairs(queries, &GradientQueries<T>::q) &&
+  const bool in_pairs = all_in_pairs(queries, &GradientQueries<T>::q) &&
                         all_in_pairs(queries, &GradientQueries<T>::d_o) &&
                         all_in_pairs(keys, &GradientKeys<T>::k) && all_in_pairs(keys, &GradientKeys<T>::v);
-  BackwardCall<T> call{pattern, terms, queries, keys, gradients, by_pairs, relative ? 1 : group, {0}, {}, {}};
+  const PairProducts products =
+      in_pairs ? detail::pair_products_of<T>(shape.head_dim, relative) : PairProducts::none;
+  BackwardCall<T> call{pattern, terms, queries, keys, gradients, products, relative ? 1 : group, {0}, {}, {}};
   for (const GradientQueries<T>& block : queries) {
     call.first_tile.push_back(call.first_tile.back() +
                               ceiling(block.positions.count * call.fold, kBackwardLanes));

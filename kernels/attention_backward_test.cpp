@@ -66,7 +66,7 @@ void expect_right(const RandomAttention<T>& data, const Gradients<Accumulator<T>
     return std::sqrt(difference / (norm + scale * scale * static_cast<double>(own.shape().elements())));
   };
   // As pairs, weights and dS are themselves rounded to bf16, as in every framework.
-  const bool pairs = std::is_same_v<T, BFloat16> && dot_in_use();
+  const bool pairs = std::is_same_v<T, BFloat16> && pair_products() != PairProducts::none;
   const double bound = 3 * data.rounding() + (pairs ? 0x1p-8 : 0.0);
   const double magnitude = data.problem.magnitude;
   EXPECT_LT(error(got.dq, data.dq, magnitude), bound) << what << " dq, trial " << trial;

@@ -37,7 +37,7 @@ std::vector<ForwardTask> plan_tasks(const Pattern& pattern, std::span<const Quer
   for (const QueryBlock<T>& block : blocks)
     tiles += block.q.shape.batch * heads * block.positions.count / kForwardLanes;
   const std::int64_t task_tiles =
-      std::clamp<std::int64_t>(tiles / (8 * threads), 1, detail::tiles_per_task(relative));
+      std::clamp<std::int64_t>(tiles / (8 * threads), 1, detail::tiles_per_task<T>(relative));
   std::vector<ForwardTask> tasks;
   for (std::size_t index = 0; index < blocks.size(); ++index) {
     const QueryBlock<T>& block = blocks[index];

@@ -69,12 +69,12 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
     }
   };
   if constexpr (std::is_same_v<T, BFloat16>) {
-    if (call.by_pairs) {
+    if (call.products != PairProducts::none) {
       load(block.q, scratch.pairs.query_lanes, scratch.pairs.query_rows);
       load(block.d_o, scratch.pairs.d_o_lanes, scratch.pairs.d_o_rows);
     }
   }
-  if (!call.by_pairs) {
+  if (call.products == PairProducts::none) {
     load(block.q, scratch.operands.query_lanes, scratch.operands.query_rows);
     load(block.d_o, scratch.operands.d_o_lanes, scratch.operands.d_o_rows);
   }
@@ -83,7 +83,11 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
                  scratch.relative.query_lanes, scratch.relative.query_rows);
     std::fill_n(scratch.relative.dq_rows, kBackwardLanes * tile.stride, A{0});
   }
-  std::fill_n(tile.dq_rows, kBackwardLanes * tile.stride, A{0});
+  if (call.products == PairProducts::matrix) {
+    std::fill_n(tile.dq_lanes, tile.head_dim * kBackwardLanes, A{0});
+  } else {
+    std::fill_n(tile.dq_rows, kBackwardLanes * tile.stride, A{0});
+  }
   tile.far = false;
   for (std::int64_t t = 0; t < kBackwardLanes; ++t) {
     A lse = 0, delta = 0;
@@ -163,13 +167,15 @@ void take_pieces(BackwardCall<T>& call, const BackwardTask& task, const Gradient
   for (std::size_t number = 0; number < all.count; ++number) {
     const Piece& piece = all.pieces[number];
     if constexpr (std::is_same_v<T, BFloat16>) {
-      if (call.by_pairs) {
-        backward_tile_by_pairs(scratch.tile, scratch.pairs, scratch.gradients, piece, bias, scratch.scores,
-                               scratch.pair_scores);
+      if (call.products != PairProducts::none) {
+        const auto take =
+            call.products == PairProducts::matrix ? backward_tile_by_matrix : backward_tile_by_pairs;
+        take(scratch.tile, scratch.pairs, scratch.gradients, piece, bias, scratch.scores,
+             scratch.pair_scores);
       }
     }
     if (relative) score_relative(call, block.positions, positions, queries, piece, scratch);
-    if (!call.by_pairs) {
+    if (call.products == PairProducts::none) {
       backward_tile(scratch.tile, scratch.operands, scratch.gradients, piece, bias, relative, scratch.scores);
     }
     if (call.gradients.bias != nullptr) add_bias_gradient(call, positions, piece, scratch);
@@ -203,12 +209,18 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   BackwardTile<A>& tile = scratch.tile;
   const GradientKeys<T>& keys = call.keys[task.block];
   const Outlook outlook = look(call.pattern, block.positions, queries, keys.positions, tile.lanes);
-  const Pieces pieces = cut_all(outlook, task.keys, call.by_pairs ? 2 : 1);
+  const Pieces pieces = cut_all(outlook, task.keys, call.products == PairProducts::none ? 1 : 2);
   if (pieces.count == 0) return;
   if (call.terms.bias.values != nullptr) find_tables(queries, call.terms.bias, tile.lanes);
   load_tile(call, block, task, queries, scratch);
   ask_for(block, task, queries, next, pieces.keys, scratch);
   take_pieces(call, task, block, queries, pieces, scratch);
+  if (call.products == PairProducts::matrix) {
+    std::array<A*, kBackwardLanes> rows;
+    for (std::size_t t = 0; t < rows.size(); ++t)
+      rows[t] = tile.dq_rows + static_cast<std::int64_t>(t) * tile.stride;
+    lanes_to_rows<A>(tile.dq_lanes, kBackwardLanes, kBackwardLanes, tile.head_dim, rows.data());
+  }
   Procession& procession = call.procession(task.batch, task.kv_head);
   procession.pass(task.place, number);
   procession.wait(task.place, number, poll);
@@ -236,8 +248,19 @@ void load_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardSc
   std::fill_n(scratch.gradients.dv, count * stride, A{0});
   scratch.operands.origin = scratch.pairs.origin = task.keys.begin;
   if constexpr (std::is_same_v<T, BFloat16>) {
-    if (call.by_pairs) {
-      const BackwardOperands<Pair>& pairs = scratch.pairs;
+    const BackwardOperands<Pair>& pairs = scratch.pairs;
+    if (call.products == PairProducts::matrix) {
+      for (const auto& [view, packed] : {std::pair(keys.k, pairs.k), std::pair(keys.v, pairs.v)}) {
+        pack_rows(reinterpret_cast<const Pair*>(first_row(view)), view.token_stride / 2, count, head_dim / 2,
+                  packed, pairs.k_stride);
+        std::fill_n(packed + count * pairs.k_stride, kMatrixDepth * pairs.k_stride, Pair{});
+      }
+      transpose_pairs(first_row(keys.k), keys.k.token_stride, count, head_dim,
+                      reinterpret_cast<Pair*>(scratch.gradients.dk), pairs.k_rows, pairs.k_rows_stride);
+      std::fill_n(scratch.gradients.dk, count * stride, A{0});
+      return;
+    }
+    if (call.products == PairProducts::dot) {
       for (const auto& [view, packed] : {std::pair(keys.k, pairs.k), std::pair(keys.v, pairs.v)}) {
         pack_rows(reinterpret_cast<const Pair*>(first_row(view)), view.token_stride / 2, count, head_dim / 2,
                   packed, pairs.k_stride);
@@ -266,6 +289,12 @@ void store_keys(const GradientKeys<T>& keys, const BackwardTask& task, const Bac
 
 }  // namespace
 
+/// Rows of gradients that the matrix unit may write beyond the last key.
+template <class T>
+constexpr std::int64_t beyond() {
+  return std::is_same_v<T, Accumulator<T>> ? 0 : kMatrixSide;
+}
+
 template <class T>
 BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
     : memory({1, 1, elements(call.keys.front().k.shape.head_dim), 1}) {
@@ -282,9 +311,11 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
   for (A** values : {&tile.lse_whole, &tile.lse_factor, &tile.lse_lowest, &tile.lse_shift, &tile.delta})
     *values = take(kBackwardLanes);
   const std::int64_t key_elements = most_task_keys(head_dim) * tile.stride;
-  for (A** rows : {&operands.k, &operands.v, &gradients.dk, &gradients.dv}) *rows = take(key_elements);
+  for (A** rows : {&operands.k, &operands.v}) *rows = take(key_elements);
+  for (A** rows : {&gradients.dk, &gradients.dv}) *rows = take(key_elements + beyond<T>() * tile.stride);
+  tile.dq_lanes = nullptr;
   operands.k_rows = operands.k;
-  operands.k_stride = tile.stride;
+  operands.k_stride = operands.k_rows_stride = tile.stride;
   for (A** values : {&scores.weights, &scores.d_scores}) *values = take(kBackwardKeys * kBackwardLanes);
   pair_scores = {};
   if constexpr (!std::is_same_v<T, A>) {
@@ -297,7 +328,16 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
              as_pairs(operands.v),
              as_pairs(operands.k) + key_elements / 2,
              tile.stride / 2,
+             tile.stride,
              0};
+    if (call.products == PairProducts::matrix) {  // one after the other, in the same memory
+      const std::int64_t keys = most_task_keys(head_dim);
+      pairs.k_stride = head_dim / 2;
+      pairs.v = pairs.k + (keys + kMatrixDepth) * pairs.k_stride;
+      pairs.k_rows = pairs.v + (keys + kMatrixDepth) * pairs.k_stride;
+      pairs.k_rows_stride = keys / 2 + kMatrixSide;
+    }
+    tile.dq_lanes = take(head_dim * kBackwardLanes);
     for (Pair** values : {&pair_scores.weights, &pair_scores.d_scores, &pair_scores.d_scores_keys})
       *values = as_pairs(take(kBackwardKeys * kBackwardLanes / 2));
   }
@@ -308,14 +348,15 @@ template <class T>
 std::int64_t BackwardScratch<T>::elements(std::int64_t head_dim) {
   const std::int64_t stride = packed_stride(head_dim);
   return (2 * head_dim + 3 * stride + 5) * kBackwardLanes + 4 * most_task_keys(head_dim) * stride +
-         2 * kBackwardKeys * kBackwardLanes +
-         (std::is_same_v<T, A> ? 0 : 3 * kBackwardKeys * kBackwardLanes / 2);
+         2 * kBackwardKeys * kBackwardLanes + 2 * beyond<T>() * stride +
+         (std::is_same_v<T, A> ? 0 : (3 * kBackwardKeys / 2 + head_dim) * kBackwardLanes);
 }
 
 template <class T>
 void run_task(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch,
               const Poll& poll) {
   const GradientKeys<T>& keys = call.keys[task.block];
+  const MatrixUnit matrix_unit(call.products == PairProducts::matrix);
   load_keys(call, task, scratch);
   for (std::int64_t pass = 0; pass < call.passes(); ++pass) {
     for (const std::size_t index : keys.queries) {

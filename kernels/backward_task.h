@@ -10,6 +10,7 @@
 
 #include "kernels/attention_backward.h"
 #include "kernels/procession.h"
+#include "kernels/simd.h"
 #include "kernels/tiles/backward_tile.h"
 
 namespace longseq::detail {
@@ -32,7 +33,7 @@ struct BackwardCall {
   std::span<const GradientQueries<T>> queries;
   std::span<const GradientKeys<T>> keys;
   const TermGradients<A>& gradients;
-  bool by_pairs;                         // the processor's product of bfloat16 pairs does the work
+  PairProducts products;                 // how pairs are multiplied, if at all
   std::int64_t fold;                     // query heads folded into the rows of a tile
   std::vector<std::int64_t> first_tile;  // [query block], and the number of tiles of one pass
   std::deque<Procession> by_batch_head;  // [batch · kv_heads + kv_head]

@@ -113,6 +113,22 @@ KeyRows<Pair> pair(const KeyBlock<BFloat16>& keys, std::int64_t b, std::int64_t 
   return {k, v, head_dim / 2, head_dim, piece.begin};
 }
 
+/// The same for the matrix unit: the values transposed, and zeros beyond the piece.
+KeyRows<Pair> transpose_values(const KeyBlock<BFloat16>& keys, std::int64_t b, std::int64_t kv_head,
+                               Interval piece, ForwardScratch<BFloat16>& scratch) {
+  const std::int64_t head_dim = keys.k.shape.head_dim, half = head_dim / 2;
+  constexpr std::int64_t kPairs = kMatrixKeys / 2, kRow = kPairs + kMatrixSide;
+  Pair* const k = reinterpret_cast<Pair*>(scratch.k);  // with v one after the other, and room enough
+  Pair* const pairs = k + kRow * head_dim;
+  Pair* const v = pairs + kPairs * head_dim;
+  pack_rows(reinterpret_cast<const Pair*>(keys.k.row(b, kv_head, piece.begin)), keys.k.token_stride / 2,
+            piece.size(), half, k, half);
+  std::fill_n(k + piece.size() * half, kMatrixDepth * half, Pair{});
+  transpose_pairs(keys.v.row(b, kv_head, piece.begin), keys.v.token_stride, piece.size(), head_dim, pairs, v,
+                  kRow);
+  return {k, v, half, kRow, piece.begin};
+}
+
 /// Part number `part` of `parts` of the rows.
 Interval share_of(Interval rows, std::int64_t part, std::int64_t parts) {
   return {rows.begin + rows.size() * part / parts, rows.begin + rows.size() * (part + 1) / parts};
@@ -147,14 +163,14 @@ class TaskRun {
 
   void take(const KeyBlock<T>& keys) {
     const Interval hull = look_at(keys.positions);
-    // Pieces begin at multiples of kForwardKeys, wherever the hull begins: the order of sums must not depend
+    // Pieces begin at multiples of their size, wherever the hull begins: the order of sums must not depend
     // on which tiles share a task, and so on the number of threads.
-    for (std::int64_t begin = hull.begin / kForwardKeys * kForwardKeys; begin < hull.end;
-         begin += kForwardKeys) {
+    const std::int64_t size = products_ == PairProducts::matrix ? kMatrixKeys : kForwardKeys;
+    for (std::int64_t begin = hull.begin / size * size; begin < hull.end; begin += size) {
       // From an even key on: only the last of all can be without a partner for pairs.
-      const Interval piece{std::max(begin, hull.begin / 2 * 2), std::min(begin + kForwardKeys, hull.end)};
-      if (poll_ && begin / kForwardKeys % kPiecesPerPoll == 0) poll_();
-      take_piece(keys, piece, {piece.end, std::min(piece.end + kForwardKeys, hull.end)});
+      const Interval piece{std::max(begin, hull.begin / 2 * 2), std::min(begin + size, hull.end)};
+      if (poll_ && begin / size % kPiecesPerPoll == 0) poll_();
+      take_piece(keys, piece, {piece.end, std::min(piece.end + size, hull.end)});
     }
   }
 
@@ -202,7 +218,7 @@ class TaskRun {
 
   void load_queries(ForwardTile<A>& own, const FoldedRows& queries) {
     const auto from = rows_of<const T>(block_.q, task_, queries);
-    if (by_pairs_) {
+    if (products_ != PairProducts::none) {
       std::array<const Pair*, kForwardLanes> pairs;
       std::transform(from.begin(), from.end(), pairs.begin(),
                      [](const T* row) { return reinterpret_cast<const Pair*>(row); });
@@ -233,10 +249,13 @@ class TaskRun {
     const TileBias<A> bias{terms_.bias.values, static_cast<Index<A>>(terms_.bias.reach),
                            static_cast<Index<A>>(keys.positions.stride)};
     if constexpr (std::is_same_v<T, BFloat16>) {
-      if (by_pairs_) {
-        const KeyRows<Pair> key_rows = pair(keys, task_.batch, task_.kv_head, piece, scratch_);
+      if (products_ != PairProducts::none) {
+        const bool matrix = products_ == PairProducts::matrix;
+        const KeyRows<Pair> key_rows =
+            (matrix ? transpose_values : pair)(keys, task_.batch, task_.kv_head, piece, scratch_);
         for_each_tile(piece, 2, [&](std::int64_t i, const Piece& own) {
-          attend_tile_by_pairs(tile(i), key_rows, own, bias, scratch_.scores, scratch_.weights);
+          (matrix ? attend_tile_by_matrix : attend_tile_by_pairs)(tile(i), key_rows, own, bias,
+                                                                  scratch_.scores, scratch_.weights);
         });
         return;
       }
@@ -260,9 +279,9 @@ class TaskRun {
     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
       scratch_.coming.add(block.v.row(task_.batch, task_.kv_head, row));
     }
-    constexpr std::int64_t kKeysAtOnce = 12;
+    constexpr std::int64_t kForwardKeysAtOnce = 12;
     scratch_.coming.share_out(block.k.shape.head_dim * static_cast<std::int64_t>(sizeof(T)),
-                              keys / kKeysAtOnce);
+                              keys / kForwardKeysAtOnce);
   }
 
   /// Calls attend(i, what tile i sees of the piece) for the tiles that see anything.
@@ -276,12 +295,12 @@ class TaskRun {
     }
   }
 
-  /// Whether the processor's product of bfloat16 pairs does the work.
-  bool may_pair() const {
-    if (!may_use_pairs<T>(terms_.relative.present())) return false;
-    return lies_in_pairs(block_.q) &&
-           std::all_of(block_.keys.begin(), block_.keys.end(),
-                       [](const KeyBlock<T>& keys) { return lies_in_pairs(keys.k); });
+  PairProducts products() const {
+    const bool in_pairs =
+        lies_in_pairs(block_.q) && std::all_of(block_.keys.begin(), block_.keys.end(),
+                                               [](const KeyBlock<T>& keys) { return lies_in_pairs(keys.k); });
+    return in_pairs ? pair_products_of<T>(block_.q.shape.head_dim, terms_.relative.present())
+                    : PairProducts::none;
   }
 
   const Pattern& pattern_;
@@ -292,7 +311,8 @@ class TaskRun {
   ForwardScratch<T>& scratch_;
   const Poll& poll_;
   const std::int64_t tiles_ = (task_.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
-  const bool by_pairs_ = may_pair();
+  const PairProducts products_ = products();
+  const MatrixUnit matrix_unit_{products_ == PairProducts::matrix};
   std::int64_t loaded_ = 0;  // tiles whose queries and state are in the scratch
   std::array<Outlook, kTilesPerTask> outlooks_;
 };
@@ -302,7 +322,7 @@ class TaskRun {
 template <class T>
 ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
     : memory({1, 1, elements(head_dim, with_relative), 1}),
-      tiles(static_cast<std::size_t>(tiles_per_task(with_relative))) {
+      tiles(static_cast<std::size_t>(tiles_per_task<T>(with_relative))) {
   A* next = memory.data();
   const auto take = [&next](std::int64_t count) { return std::exchange(next, next + count); };
   A* const relative_rows = with_relative ? take(RelativeScores<A>::row_elements(head_dim)) : nullptr;
@@ -316,8 +336,8 @@ ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
     if (with_relative)
       relative.emplace_back(head_dim, take(RelativeScores<A>::elements(head_dim)), relative_rows);
   }
-  scores = take(kForwardKeys * kForwardLanes);
   constexpr bool kWidens = !std::is_same_v<T, A>;
+  scores = take(kForwardKeys * kForwardLanes);
   weights = kWidens ? reinterpret_cast<Pair*>(take(kForwardKeys / 2 * kForwardLanes)) : nullptr;
   k = kWidens ? take(kForwardKeys * head_dim) : nullptr;
   v = kWidens ? take(kForwardKeys * head_dim) : nullptr;
@@ -327,9 +347,10 @@ template <class T>
 std::int64_t ForwardScratch<T>::elements(std::int64_t head_dim, bool with_relative) {
   const std::int64_t of_tile =
       (2 * head_dim + 2) * kForwardLanes + (with_relative ? RelativeScores<A>::elements(head_dim) : 0);
-  return tiles_per_task(with_relative) * of_tile + kForwardKeys * kForwardLanes +
+  constexpr bool kWidens = !std::is_same_v<T, A>;
+  return tiles_per_task<T>(with_relative) * of_tile + kForwardKeys * kForwardLanes +
          (with_relative ? RelativeScores<A>::row_elements(head_dim) : 0) +
-         (std::is_same_v<T, A> ? 0 : 2 * kForwardKeys * head_dim + kForwardKeys / 2 * kForwardLanes);
+         (kWidens ? 2 * kForwardKeys * head_dim + kForwardKeys / 2 * kForwardLanes : 0);
 }
 
 template <class T>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/attention.h"
@@ -11,11 +12,15 @@
 
 namespace longseq::detail {
 
-inline constexpr std::int64_t kTilesPerTask =
-    8;  // at most: they share each piece of keys while it is in cache
-/// Relative keys need so much beside each tile that only half as many fit the cache.
+inline constexpr std::int64_t kTilesPerTask = 16;  // at most
+
+/// Tiles of a task, at most: they share each piece of keys while it is in cache. What is stored in bfloat16
+/// is packed first, for as many as fit; relative keys need so much beside each tile that only half as many
+/// do.
+template <class T>
 constexpr std::int64_t tiles_per_task(bool relative) {
-  return relative ? kTilesPerTask / 2 : kTilesPerTask;
+  const std::int64_t packed = std::is_same_v<T, Accumulator<T>> ? kTilesPerTask / 2 : kTilesPerTask;
+  return relative ? packed / 2 : packed;
 }
 
 /// What one thread works in: the tiles of a task, the scores of one of them, a piece of keys in the type that

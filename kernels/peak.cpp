@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/tensor.h"
+#include "kernels/tiles/matrix.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/peak.cpp"
@@ -125,8 +126,16 @@ double measure_fma_rate(double seconds) {
   return rate_of([](std::int64_t rounds) { return multiply_add(T{}, rounds); }, seconds);
 }
 
-double measure_dot_rate(double seconds) {
-  return rate_of([](std::int64_t rounds) { return HWY_DYNAMIC_DISPATCH(dot_pairs)(rounds); }, seconds);
+double measure_pair_rate(PairProducts products, double seconds) {
+  switch (products) {
+    case PairProducts::none:
+      return measure_fma_rate<float>(seconds);
+    case PairProducts::dot:
+      return rate_of([](std::int64_t rounds) { return HWY_DYNAMIC_DISPATCH(dot_pairs)(rounds); }, seconds);
+    case PairProducts::matrix:
+      return rate_of(detail::multiply_in_registers, seconds);
+  }
+  return 0;
 }
 
 template <class T>

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/simd.h"
+
 namespace longseq {
 
 /// FLOP/s of independent fused multiply-adds held in registers, with the instruction set in use, for about
@@ -15,9 +17,9 @@ double measure_fma_rate(double seconds);
 template <class T>
 double measure_fma_rate(int threads, double seconds);
 
-/// FLOP/s of the processor's product of bfloat16 pairs, 4 a lane and instruction; 0 where the instruction set
-/// in use is not known to have it. The processor must have it (simd.h: a target NAME_BF16).
-double measure_dot_rate(double seconds);
+/// FLOP/s of products of bfloat16 pairs done so, in registers; of widened ones the f32 rate. The processor
+/// must have the instructions (simd.h: a target NAME_BF16, NAME_AMX).
+double measure_pair_rate(PairProducts products, double seconds);
 
 /// Bytes/s of a[i] = b[i] + scalar·c[i] over three arrays of `elements` floats each, counting 12 bytes an
 /// element (two reads and one write), the best of the passes that fit into `seconds`. The arrays are first

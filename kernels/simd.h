@@ -8,19 +8,23 @@
 
 namespace longseq {
 
+/// How neighbours in bfloat16 are multiplied: in f32 after widening, by the vector unit's product of pairs,
+/// or by the matrix unit (Intel AMX).
+enum class PairProducts { none, dot, matrix };
+
 /// The targets that this machine can run, best first. NAME_BF16 is NAME with the processor's product of
-/// bfloat16 pairs, which tensors in bf16 are then multiplied by.
+/// bfloat16 pairs, NAME_AMX with its matrix unit, for tensors in bf16.
 std::vector<std::string> simd_targets();
 
 /// The target in use.
 std::string simd_target();
 
-/// Uses `name` and nothing better from now on; "auto": the best, where NAME_BF16 counts as better than NAME
-/// only if its product turns out to be fast here. Throws std::invalid_argument, listing what there is, if
-/// this machine or this build has no such target.
+/// Uses `name` and nothing better from now on; "auto": the best, where NAME_BF16 and NAME_AMX count as better
+/// than NAME only if their products turn out to be fast here. Throws std::invalid_argument, listing what
+/// there is, if this machine or this build has no such target.
 void force_simd_target(std::string_view name);
 
-/// Whether tensors in bf16 are multiplied by the processor's product of bfloat16 pairs.
-bool dot_in_use();
+/// How tensors in bf16 are multiplied by the target in use.
+PairProducts pair_products();
 
 }  // namespace longseq

@@ -117,8 +117,7 @@ MessageCosts measure_messages(MPI_Comm comm) {
 double fma_peak(MPI_Comm comm, ThreadTeam& team, std::string_view dtype, double seconds) {
   return sum_over_threads(comm, team, [&] {
     if (dtype == "f64") return measure_fma_rate<double>(seconds);
-    if (dtype == "bf16" && dot_in_use()) return measure_dot_rate(seconds);
-    return measure_fma_rate<float>(seconds);
+    return dtype == "bf16" ? measure_pair_rate(pair_products(), seconds) : measure_fma_rate<float>(seconds);
   });
 }
 

@@ -14,9 +14,7 @@
 // foreach_target comes first: what follows is compiled once per instruction set.
 #include <hwy/highway.h>
 
-#include "kernels/tiles/exp2-inl.h"
-#include "kernels/tiles/product-inl.h"
-#include "kernels/tiles/score-inl.h"
+#include "kernels/tiles/backward-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 #if LONGSEQ_MAY_DOT
@@ -36,85 +34,6 @@ using detail::Piece;
 using detail::RowProduct;
 using detail::Span;
 using detail::TileBias;
-
-/// A tile and a piece on their way through the pass. E: what products are made of, A itself or Pair.
-template <class A, class E>
-struct BackwardStep {
-  BackwardTile<A>& tile;
-  const BackwardOperands<E>& operands;
-  const KeyGradients<A>& gradients;
-  const Piece& piece;
-  const TileBias<A>& bias;
-  bool add_to_scores;
-  A* HWY_RESTRICT weights;
-  A* HWY_RESTRICT d_scores;
-
-  std::int64_t row(std::int64_t key) const { return (key - piece.keys.begin) * kBackwardLanes; }
-  std::int64_t steps() const { return tile.head_dim / Element<E>::kValues; }  // of a product over head_dim
-  std::int64_t lanes(std::int64_t lane) const {
-    return lane / kLaneBlock * steps() * kLaneBlock + lane % kLaneBlock;
-  }
-};
-
-/// weights = 2^(scale·q·k + bias − lse), 0 where not visible. kPlain: no mask, no bias, nothing to add, no
-/// lse that is far.
-template <bool kPlain>
-struct Weigh {
-  template <class A, class E>
-  static HWY_INLINE Vec<A> finish(const BackwardStep<A, E>& call, bool masked, std::int64_t lane,
-                                  std::int64_t key, Vec<A> score) {
-    const Tag<A> d;
-    const Vec<A> scale = hn::Set(d, call.tile.score_scale);
-    const Vec<A> factor = hn::Load(d, call.tile.lse_factor + lane);
-    if constexpr (kPlain) {
-      const TakenOff<Vec<A>> whole{hn::Load(d, call.tile.lse_lowest + lane),
-                                   hn::Load(d, call.tile.lse_shift + lane)};
-      return hn::Mul(exp2_weight(d, score, scale, whole), factor);
-    }
-    if (call.add_to_scores) score = hn::Add(score, hn::Load(d, call.d_scores + call.row(key) + lane));
-    Vec<A> offset = hn::Load(d, call.tile.lse_whole + lane);
-    if (call.bias.values != nullptr)
-      offset = hn::Sub(offset, distance_bias(call.tile.lanes, call.bias, lane, key));
-    if (masked) score = mask_score(call.tile.lanes, lane, key, score);
-    return hn::Mul(exp2_weight(d, hn::MulSub(score, scale, offset)), factor);
-  }
-  template <class A, class E>
-  static HWY_INLINE const E* left(const BackwardStep<A, E>& call) {
-    return call.operands.k;
-  }
-  template <class A, class E>
-  static HWY_INLINE const E* right(const BackwardStep<A, E>& call) {
-    return call.operands.query_lanes;
-  }
-  template <class A, class E>
-  static HWY_INLINE A* out(const BackwardStep<A, E>& call) {
-    return call.weights;
-  }
-};
-
-/// d_scores = weights · (do·v − delta).
-template <bool kPlain>
-struct Differentiate {
-  template <class A, class E>
-  static HWY_INLINE Vec<A> finish(const BackwardStep<A, E>& call, bool /*masked*/, std::int64_t lane,
-                                  std::int64_t key, Vec<A> d_weight) {
-    const Tag<A> d;
-    const Vec<A> weight = hn::Load(d, call.weights + call.row(key) + lane);
-    return hn::Mul(weight, hn::Sub(d_weight, hn::Load(d, call.tile.delta + lane)));
-  }
-  template <class A, class E>
-  static HWY_INLINE const E* left(const BackwardStep<A, E>& call) {
-    return call.operands.v;
-  }
-  template <class A, class E>
-  static HWY_INLINE const E* right(const BackwardStep<A, E>& call) {
-    return call.operands.d_o_lanes;
-  }
-  template <class A, class E>
-  static HWY_INLINE A* out(const BackwardStep<A, E>& call) {
-    return call.d_scores;
-  }
-};
 
 /// The product of `keys`, kRows at a time, and one step of lanes, finished by Stage.
 template <class Stage, int kRows, int kFirst, int kLast, class A, class E>
@@ -246,7 +165,8 @@ HWY_INLINE void add_gradients(const BackwardStep<A, E>& call, const LeftScores<E
                               false, operands.query_rows + first * stride, stride, lanes / kValues, width});
     add_rows(RowProduct<A, E>{tile.dq_rows + span.first_lane * stride, stride, lanes,
                               left.d_scores_keys + at + span.first_lane, true,
-                              operands.k_rows + key / kValues * stride, stride, keys / kValues, width});
+                              operands.k_rows + key / kValues * operands.k_rows_stride,
+                              operands.k_rows_stride, keys / kValues, width});
   }
 }
 
@@ -272,11 +192,6 @@ LONGSEQ_DEFINE(double, f64)
 #undef LONGSEQ_DEFINE
 
 #if LONGSEQ_MAY_DOT
-/// Neighbouring lanes as pairs, rounded to nearest even.
-HWY_INLINE void store_lane_pairs(Vec<float> values, Pair* at) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), (__m256i)_mm512_cvtneps_pbh(values.raw));
-}
-
 /// Turns the scores of the piece's spans into pairs.
 HWY_NOINLINE void pair_scores(const BackwardStep<float, Pair>& call, const PairScores& pairs) {
   const Tag<float> d;
@@ -310,7 +225,7 @@ void backward_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& ope
 #else
 void backward_pairs(BackwardTile<float>&, const BackwardOperands<Pair>&, const KeyGradients<float>&,
                     const Piece&, const TileBias<float>&, const BackwardScores<float>&, const PairScores&) {
-  std::abort();  // dot_in_use() is false for this target
+  std::abort();  // pair_products() is never dot for this target
 }
 #endif
 

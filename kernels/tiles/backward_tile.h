@@ -25,6 +25,7 @@ constexpr std::int64_t packed_stride(std::int64_t head_dim) {
 template <class A>
 struct BackwardTile {
   A* dq_rows;     // [kBackwardLanes][stride], without the factor c
+  A* dq_lanes;    // [head_dim][kBackwardLanes], the same; null where T is A
   A* lse_whole;   // [kBackwardLanes], lse·log2 e to the nearest whole number; 0 for a query that sees no key
   A* lse_factor;  // [kBackwardLanes], 2^-(the rest)
   A* lse_lowest;  // [kBackwardLanes], lse_whole as exp2_weight wants it (exp2-inl.h)
@@ -44,14 +45,15 @@ struct BackwardTile {
 /// dimensions in lanes and in k and v, of queries or keys elsewhere.
 template <class E>
 struct BackwardOperands {
-  E* query_lanes;         // [2][head_dim / n][kLaneBlock]
-  E* d_o_lanes;           // [2][head_dim / n][kLaneBlock]
-  E* query_rows;          // [kBackwardLanes / n][stride]
-  E* d_o_rows;            // [kBackwardLanes / n][stride]
-  E* k;                   // [keys][k_stride]
-  E* v;                   // [keys][k_stride]
-  E* k_rows;              // [keys / n][stride]; k itself where n is 1
-  std::int64_t k_stride;  // stride / n
+  E* query_lanes;              // [2][head_dim / n][kLaneBlock]
+  E* d_o_lanes;                // [2][head_dim / n][kLaneBlock]
+  E* query_rows;               // [kBackwardLanes / n][stride]
+  E* d_o_rows;                 // [kBackwardLanes / n][stride]
+  E* k;                        // [keys][k_stride]
+  E* v;                        // [keys][k_stride]
+  E* k_rows;                   // [keys / n][k_rows_stride]; k itself where n is 1
+  std::int64_t k_stride;       // stride / n
+  std::int64_t k_rows_stride;  // stride
   std::int64_t origin;
 };
 
@@ -87,11 +89,21 @@ void backward_tile(BackwardTile<double>& tile, const BackwardOperands<double>& o
                    bool add_to_scores, const BackwardScores<double>& scores);
 
 /// The same with bfloat16 pairs: head_dim is even, the piece was cut with a granule of 2, a key beyond the
-/// block's end is zero. Only where dot_in_use() (simd.h).
+/// block's end is zero. Only where pair_products() is
+/// PairProducts::dot (simd.h).
 void backward_tile_by_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
                             const KeyGradients<float>& gradients, const Piece& piece,
                             const TileBias<float>& bias, const BackwardScores<float>& scores,
                             const PairScores& pairs);
+
+/// The same in the matrix unit: head_dim is a multiple of kMatrixDepth; k_stride is head_dim / 2 and k_rows
+/// the keys transposed, [head_dim][k_rows_stride], pairs of keys side by side. Up to kMatrixDepth keys beyond
+/// the last are zero, and as many rows of the gradients scratch. dq is summed in dq_lanes,
+/// [head_dim][kBackwardLanes]. Only where matrix_unit_usable(), within a MatrixUnit.
+void backward_tile_by_matrix(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
+                             const KeyGradients<float>& gradients, const Piece& piece,
+                             const TileBias<float>& bias, const BackwardScores<float>& scores,
+                             const PairScores& pairs);
 
 /// out[r][d] += Σ_n left[r][n] · right[n][d], r < rows, n < count elements, d < width, a multiple of
 /// kLaneGroup. Rows of left stand for kBackwardLanes values; `transposed`: it lies as left[n][r],

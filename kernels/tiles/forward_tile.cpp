@@ -20,7 +20,6 @@
 #include <hwy/highway.h>
 
 #include "kernels/tiles/product-inl.h"
-#include "kernels/tiles/score-inl.h"
 #include "kernels/tiles/softmax-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -63,11 +62,7 @@ HWY_NOINLINE void score_rows(const ForwardStep<A, E>& call, bool masked, std::in
         A* at = scores + r * kForwardLanes + c * lanes;
         if constexpr (!kPlain) {
           if (call.add_to_scores) score = hn::Add(score, hn::Load(d, at));
-          if (call.bias.values != nullptr) {
-            score = hn::MulAdd(score, hn::Set(d, call.tile.score_scale),
-                               distance_bias(call.tile.lanes, call.bias, lane + c * lanes, key + r));
-          }
-          if (masked) score = mask_score(call.tile.lanes, lane + c * lanes, key + r, score);
+          score = finish_score(call, masked, lane + c * lanes, key + r, score);
         }
         hn::Store(score, d, at);
         maximum[c] = hn::Max(maximum[c], score);
@@ -168,7 +163,6 @@ template <class A, class E>
 HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<E>& keys, const Piece& piece,
                              const TileBias<A>& bias, bool add_to_scores, A* scores, E* weights) {
   HWY_ALIGN A block_maximum[kForwardLanes];
-  HWY_ALIGN A decay[kForwardLanes];
   std::fill_n(block_maximum, kForwardLanes, -std::numeric_limits<A>::infinity());
   const ForwardStep<A, E> call{tile,         reinterpret_cast<const E*>(tile.queries),
                                keys,         piece,
@@ -176,11 +170,7 @@ HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<E>& keys, const
                                scores,       weights,
                                block_maximum};
   score_piece(call);
-  const A scale = bias.values == nullptr ? tile.score_scale : A{1};
-  const Raised raised = raise_maximum(call, scale, decay);
-  if (raised.large) reduce(call, scale);
-  soften(call, scale, raised.large, decay);
-  if (raised.any) decay_outputs(call, decay);
+  weigh_piece(call);
   add_piece(call);
 }
 
@@ -200,7 +190,7 @@ void attend_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Pie
 #else
 void attend_pairs(ForwardTile<float>&, const KeyRows<Pair>&, const Piece&, const TileBias<float>&, float*,
                   Pair*) {
-  std::abort();  // dot_in_use() is false for this target
+  std::abort();  // pair_products() is never dot for this target
 }
 #endif
 

@@ -8,6 +8,8 @@ namespace longseq::detail {
 
 inline constexpr std::int64_t kForwardLanes = 32;  // queries of a tile
 inline constexpr std::int64_t kForwardKeys = 384;  // keys of a piece, at most
+// of one for the matrix unit, which is so fast that scores and weights should stay in the first-level cache
+inline constexpr std::int64_t kMatrixKeys = 128;
 
 /// One tile's queries and streaming state, transposed so that queries are lanes. All arrays are aligned to 64
 /// bytes; lanes past the last query are zero.
@@ -31,8 +33,16 @@ void attend_tile(ForwardTile<double>& tile, const KeyRows<double>& keys, const P
 
 /// The same with bfloat16 pairs, tile.queries among them: head_dim is even, the piece was cut with a granule
 /// of 2, a key beyond the block's end has finite values. `weights` is scratch, [kForwardKeys /
-/// 2][kForwardLanes]. Only where dot_in_use() (simd.h).
+/// 2][kForwardLanes]. Only where pair_products() is
+/// PairProducts::dot (simd.h).
 void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
                           const TileBias<float>& bias, float* scores, Pair* weights);
+
+/// The same in the matrix unit: head_dim is a multiple of kMatrixDepth, and keys.v holds the values
+/// transposed, [head_dim][v_stride], pairs of keys side by side. Keys up to kMatrixDepth beyond the block's
+/// end have finite values; scores and weights have room for as many more. Only where matrix_in_use(), within
+/// a MatrixUnit.
+void attend_tile_by_matrix(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
+                           const TileBias<float>& bias, float* scores, Pair* weights);
 
 }  // namespace longseq::detail

@@ -8,13 +8,17 @@
 #include "kernels/simd.h"
 #include "kernels/tensor.h"
 #include "kernels/tiles/dot.h"
+#include "kernels/tiles/matrix.h"
 
 namespace longseq::detail {
 
-/// Relative keys are kept in f32, and so are their products.
+/// How tensors of T are multiplied, if they lie in pairs. Relative keys are kept in f32, and so are their
+/// products.
 template <class T>
-bool may_use_pairs(bool relative) {
-  return std::is_same_v<T, BFloat16> && !relative && dot_in_use();
+PairProducts pair_products_of(std::int64_t head_dim, bool relative) {
+  if (!std::is_same_v<T, BFloat16> || relative) return PairProducts::none;
+  const PairProducts products = pair_products();
+  return products == PairProducts::matrix && head_dim % kMatrixDepth != 0 ? PairProducts::none : products;
 }
 
 /// Whether rows of the view can be read as pairs.

@@ -1,6 +1,7 @@
 #include "kernels/tiles/row_copy.h"
 
 #include <algorithm>
+#include <array>
 #include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
@@ -202,7 +203,7 @@ HWY_INLINE void pack(const T* rows, std::int64_t stride, std::int64_t count, std
     for (; dim + step <= head_dim; dim += step)
       hn::StoreU(load(d, rows + dim), d, reinterpret_cast<LaneOf<A>*>(packed + dim));
     for (; dim < head_dim; ++dim) packed[dim] = static_cast<A>(rows[dim]);
-    std::fill(packed + head_dim, packed + width, A{});
+    if (width > head_dim) std::fill(packed + head_dim, packed + width, A{});
   }
 }
 
@@ -223,7 +224,7 @@ void pair_two(const BFloat16* first_row, const BFloat16* second_row, std::int64_
   }
   for (; dim < head_dim; ++dim)
     pairs[dim].bits = first[dim] | (alone ? 0u : static_cast<std::uint32_t>(second[dim]) << 16);
-  std::fill(pairs + head_dim, pairs + width, Pair{});
+  if (width > head_dim) std::fill(pairs + head_dim, pairs + width, Pair{});
 }
 
 template <class A>
@@ -324,6 +325,15 @@ void pack_rows<Pair>(const Pair* rows, std::int64_t stride, std::int64_t count, 
                      Pair* packed, std::int64_t width) {
   HWY_DYNAMIC_DISPATCH(pack_pairs)(rows, stride, count, head_dim, packed, width);
 }
+void transpose_pairs(const BFloat16* first, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
+                     Pair* between, Pair* pairs, std::int64_t width) {
+  pair_rows(first, stride, count, head_dim, between, head_dim);
+  std::array<const Pair*, kMostTransposed / 2> rows;
+  const std::int64_t half = (count + 1) / 2;
+  for (std::int64_t n = 0; n < half; ++n) rows[static_cast<std::size_t>(n)] = between + n * head_dim;
+  rows_to_lanes<Pair>(rows.data(), half, head_dim, pairs, width);
+}
+
 }  // namespace detail
 
 #define LONGSEQ_DISPATCH(T, name)                                                                  \

@@ -14,6 +14,7 @@
 #include "kernels/tiles/exp2-inl.h"
 #include "kernels/tiles/forward_tile.h"
 #include "kernels/tiles/product-inl.h"
+#include "kernels/tiles/score-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 #if LONGSEQ_MAY_DOT
@@ -55,6 +56,17 @@ struct ForwardStep {
     return weights + (key - piece.keys.begin) / Element<E>::kValues * kForwardLanes;
   }
 };
+
+/// A score with its bias, which makes it a finished exponent of 2, and −∞ where it is not visible.
+template <class A, class E>
+HWY_INLINE Vec<A> finish_score(const ForwardStep<A, E>& call, bool masked, std::int64_t lane,
+                               std::int64_t key, Vec<A> score) {
+  if (call.bias.values != nullptr) {
+    score = hn::MulAdd(score, hn::Set(Tag<A>(), call.tile.score_scale),
+                       distance_bias(call.tile.lanes, call.bias, lane, key));
+  }
+  return masked ? mask_score(call.tile.lanes, lane, key, score) : score;
+}
 
 /// What to subtract from exponents: the maximum, or 0 for a row that has seen no key yet (−∞ − 0 is fine, −∞
 /// − −∞ not).
@@ -198,6 +210,17 @@ HWY_NOINLINE void decay_outputs(const ForwardStep<A, E>& call, const A* HWY_REST
       hn::Store(hn::Mul(hn::Load(d, at), hn::Load(d, decay + lane)), d, at);
     }
   }
+}
+
+/// Turns the piece's scores into weights, and lets what was summed before decay.
+template <class A, class E>
+HWY_INLINE void weigh_piece(const ForwardStep<A, E>& call) {
+  HWY_ALIGN A decay[kForwardLanes];
+  const A scale = call.bias.values == nullptr ? call.tile.score_scale : A{1};
+  const Raised raised = raise_maximum(call, scale, decay);
+  if (raised.large) reduce(call, scale);
+  soften(call, scale, raised.large, decay);
+  if (raised.any) decay_outputs(call, decay);
 }
 
 }  // namespace longseq::HWY_NAMESPACE
