@@ -36,8 +36,9 @@ std::vector<ForwardTask> plan_tasks(const Pattern& pattern, std::span<const Quer
   std::int64_t tiles = 0;
   for (const QueryBlock<T>& block : blocks)
     tiles += block.q.shape.batch * heads * block.positions.count / kForwardLanes;
-  const std::int64_t task_tiles =
-      std::clamp<std::int64_t>(tiles / (8 * threads), 1, detail::tiles_per_task<T>(relative));
+  const std::int64_t most = detail::tiles_per_task<T>(relative);
+  const std::int64_t tasks_per_thread = 64 / most;  // at least, so that all threads end together
+  const std::int64_t task_tiles = std::clamp<std::int64_t>(tiles / (tasks_per_thread * threads), 1, most);
   std::vector<ForwardTask> tasks;
   for (std::size_t index = 0; index < blocks.size(); ++index) {
     const QueryBlock<T>& block = blocks[index];

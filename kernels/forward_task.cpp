@@ -117,15 +117,17 @@ KeyRows<Pair> pair(const KeyBlock<BFloat16>& keys, std::int64_t b, std::int64_t 
 KeyRows<Pair> transpose_values(const KeyBlock<BFloat16>& keys, std::int64_t b, std::int64_t kv_head,
                                Interval piece, ForwardScratch<BFloat16>& scratch) {
   const std::int64_t head_dim = keys.k.shape.head_dim, half = head_dim / 2;
-  constexpr std::int64_t kPairs = kMatrixKeys / 2, kRow = kPairs + kMatrixSide;
+  constexpr std::int64_t kPairs = kForwardKeys / 2, kRow = kPairs + kMatrixSide;
   Pair* const k = reinterpret_cast<Pair*>(scratch.k);  // with v one after the other, and room enough
   Pair* const pairs = k + kRow * head_dim;
   Pair* const v = pairs + kPairs * head_dim;
-  pack_rows(reinterpret_cast<const Pair*>(keys.k.row(b, kv_head, piece.begin)), keys.k.token_stride / 2,
-            piece.size(), half, k, half);
-  std::fill_n(k + piece.size() * half, kMatrixDepth * half, Pair{});
   transpose_pairs(keys.v.row(b, kv_head, piece.begin), keys.v.token_stride, piece.size(), head_dim, pairs, v,
                   kRow);
+  const Pair* const rows = reinterpret_cast<const Pair*>(keys.k.row(b, kv_head, piece.begin));
+  if (piece.end + kMatrixDepth <= keys.k.shape.tokens)  // what lies beyond may be read, too
+    return {rows, v, keys.k.token_stride / 2, kRow, piece.begin};
+  pack_rows(rows, keys.k.token_stride / 2, piece.size(), half, k, half);
+  std::fill_n(k + piece.size() * half, kMatrixDepth * half, Pair{});
   return {k, v, half, kRow, piece.begin};
 }
 
@@ -163,14 +165,14 @@ class TaskRun {
 
   void take(const KeyBlock<T>& keys) {
     const Interval hull = look_at(keys.positions);
-    // Pieces begin at multiples of their size, wherever the hull begins: the order of sums must not depend
+    // Pieces begin at multiples of kForwardKeys, wherever the hull begins: the order of sums must not depend
     // on which tiles share a task, and so on the number of threads.
-    const std::int64_t size = products_ == PairProducts::matrix ? kMatrixKeys : kForwardKeys;
-    for (std::int64_t begin = hull.begin / size * size; begin < hull.end; begin += size) {
+    for (std::int64_t begin = hull.begin / kForwardKeys * kForwardKeys; begin < hull.end;
+         begin += kForwardKeys) {
       // From an even key on: only the last of all can be without a partner for pairs.
-      const Interval piece{std::max(begin, hull.begin / 2 * 2), std::min(begin + size, hull.end)};
-      if (poll_ && begin / size % kPiecesPerPoll == 0) poll_();
-      take_piece(keys, piece, {piece.end, std::min(piece.end + size, hull.end)});
+      const Interval piece{std::max(begin, hull.begin / 2 * 2), std::min(begin + kForwardKeys, hull.end)};
+      if (poll_ && begin / kForwardKeys % kPiecesPerPoll == 0) poll_();
+      take_piece(keys, piece, {piece.end, std::min(piece.end + kForwardKeys, hull.end)});
     }
   }
 
@@ -253,7 +255,7 @@ class TaskRun {
         const bool matrix = products_ == PairProducts::matrix;
         const KeyRows<Pair> key_rows =
             (matrix ? transpose_values : pair)(keys, task_.batch, task_.kv_head, piece, scratch_);
-        for_each_tile(piece, 2, [&](std::int64_t i, const Piece& own) {
+        for_each_tile(piece, matrix ? kMatrixKeys : kForwardKeys, 2, [&](std::int64_t i, const Piece& own) {
           (matrix ? attend_tile_by_matrix : attend_tile_by_pairs)(tile(i), key_rows, own, bias,
                                                                   scratch_.scores, scratch_.weights);
         });
@@ -262,7 +264,7 @@ class TaskRun {
     }
     const bool relative = terms_.relative.present();
     KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
-    for_each_tile(piece, 1, [&](std::int64_t i, const Piece& own) {
+    for_each_tile(piece, kForwardKeys, 1, [&](std::int64_t i, const Piece& own) {
       if constexpr (std::is_same_v<T, A>) {  // read where they lie
         ask_for(keys, share_of(coming, i, tiles_), own.keys.size());
         key_rows.coming = &scratch_.coming;
@@ -284,14 +286,18 @@ class TaskRun {
                               keys / kForwardKeysAtOnce);
   }
 
-  /// Calls attend(i, what tile i sees of the piece) for the tiles that see anything.
+  /// Calls attend(i, what tile i sees of the keys) for the tiles that see anything of the piece, `at_once`
+  /// keys at a time.
   template <class Attend>
-  void for_each_tile(Interval piece, std::int64_t granule, const Attend& attend) {
+  void for_each_tile(Interval piece, std::int64_t at_once, std::int64_t granule, const Attend& attend) {
     for (std::int64_t i = 0; i < tiles_; ++i) {
-      const Piece own = cut(outlooks_[static_cast<std::size_t>(i)], piece, granule);
-      if (own.keys.empty()) continue;
-      load(i);
-      attend(i, own);
+      for (std::int64_t begin = piece.begin; begin < piece.end; begin += at_once) {
+        const Interval keys{begin, std::min(begin + at_once, piece.end)};
+        const Piece own = cut(outlooks_[static_cast<std::size_t>(i)], keys, granule);
+        if (own.keys.empty()) continue;
+        load(i);
+        attend(i, own);
+      }
     }
   }
 

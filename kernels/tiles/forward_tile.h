@@ -8,8 +8,8 @@ namespace longseq::detail {
 
 inline constexpr std::int64_t kForwardLanes = 32;  // queries of a tile
 inline constexpr std::int64_t kForwardKeys = 384;  // keys of a piece, at most
-// of one for the matrix unit, which is so fast that scores and weights should stay in the first-level cache
-inline constexpr std::int64_t kMatrixKeys = 128;
+// of which the matrix unit takes so many at once that scores and weights stay in the first-level cache
+inline constexpr std::int64_t kMatrixKeys = 96;
 
 /// One tile's queries and streaming state, transposed so that queries are lanes. All arrays are aligned to 64
 /// bytes; lanes past the last query are zero.
