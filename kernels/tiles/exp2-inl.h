@@ -48,12 +48,34 @@ HWY_INLINE TakenOff<V> taken_off(D d, V whole, hn::TFromD<D> scale) {
           hn::Sub(hn::Set(d, Exp2<T>::kRound), whole)};
 }
 
-/// 2^(score·scale − whole), for a result below 2^100; −∞ gives 0, as does anything below the smallest normal
-/// number; a NaN stays one. The exponent is rounded only after its whole part has been taken off, so that
-/// weights are as exact far from the maximum as near it. 11 operations in f32.
+/// The terms of the polynomial, all times a factor between 1 and 2: the power comes out times it, at no cost.
+template <class D>
+struct Powers {
+  static constexpr int kTerms =
+      sizeof(Exp2Terms<hn::TFromD<D>>::kCoefficients) / sizeof(Exp2Terms<hn::TFromD<D>>::kCoefficients[0]);
+  hn::Vec<D> terms[kTerms];
+};
+template <class D>
+HWY_INLINE Powers<D> powers(D d) {
+  Powers<D> p;
+#pragma GCC unroll 16
+  for (int i = 0; i < Powers<D>::kTerms; ++i)
+    p.terms[i] = hn::Set(d, Exp2Terms<hn::TFromD<D>>::kCoefficients[i]);
+  return p;
+}
+template <class D>
+HWY_INLINE Powers<D> powers(D d, hn::Vec<D> factor) {
+  Powers<D> p = powers(d);
+#pragma GCC unroll 16
+  for (int i = 0; i < Powers<D>::kTerms; ++i) p.terms[i] = hn::Mul(p.terms[i], factor);
+  return p;
+}
+
+/// 2^(score·scale − whole) times the powers' factor, for a result below 2^100; −∞ gives 0, as does anything
+/// below the smallest normal number; a NaN stays one. The exponent is rounded only after its whole part has
+/// been taken off, so that weights are as exact far from the maximum as near it. 11 operations in f32.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V exp2_weight(D d, V score, V scale, const TakenOff<V>& off) {
-  using Terms = Exp2Terms<hn::TFromD<D>>;
+HWY_INLINE V exp2_weight(D d, V score, V scale, const TakenOff<V>& off, const Powers<D>& powers) {
   const hn::RebindToSigned<D> di;
   // x86's maximum gives its second operand where one is a NaN; others' may not.
   score = HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
@@ -61,12 +83,16 @@ HWY_INLINE V exp2_weight(D d, V score, V scale, const TakenOff<V>& off) {
               : hn::IfThenElse(hn::Lt(score, off.lowest), off.lowest, score);
   const V shifted = hn::MulAdd(score, scale, off.shift);  // low bits: the result's biased exponent
   const V r = hn::MulSub(score, scale, hn::Sub(shifted, off.shift));
-  V p = hn::Set(d, Terms::kCoefficients[0]);
-  constexpr int kTerms = sizeof(Terms::kCoefficients) / sizeof(Terms::kCoefficients[0]);
+  V p = powers.terms[0];
 #pragma GCC unroll 16
-  for (int i = 1; i < kTerms; ++i) p = hn::MulAdd(p, r, hn::Set(d, Terms::kCoefficients[i]));
-  const V power = hn::BitCast(d, hn::ShiftLeft<Terms::kMantissaBits>(hn::BitCast(di, shifted)));
+  for (int i = 1; i < Powers<D>::kTerms; ++i) p = hn::MulAdd(p, r, powers.terms[i]);
+  const V power =
+      hn::BitCast(d, hn::ShiftLeft<Exp2Terms<hn::TFromD<D>>::kMantissaBits>(hn::BitCast(di, shifted)));
   return hn::Mul(p, power);
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V exp2_weight(D d, V score, V scale, const TakenOff<V>& off) {
+  return exp2_weight(d, score, scale, off, powers(d));
 }
 
 /// 2^exponent, as above.

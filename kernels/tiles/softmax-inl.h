@@ -81,10 +81,18 @@ struct Raised {
   bool large;  // some maximum is beyond kLargeScore
 };
 
-/// Raises the running maximum, always a whole number, where the block's has passed it by more than kSlack,
-/// and writes the decay 2^(old maximum − new maximum) of everything summed before. A maximum that lags keeps
-/// weights within 2^kSlack, as exact as ever, and spares the outputs most of their multiplications (Dao et
-/// al., FlashAttention-4).
+/// The running maximum for that of a block: a whole number, so that decays are exact. Beside weights in
+/// bfloat16 that is nothing, but the largest weight of a row had better be 1, which they can hold: so the
+/// maximum itself.
+template <class A, class E>
+HWY_INLINE Vec<A> maximum_of(Vec<A> block) {
+  return std::is_same_v<A, E> ? hn::Ceil(block) : block;
+}
+
+/// Raises the running maximum where the block's has passed it by more than kSlack, and writes the decay
+/// 2^(old maximum − new maximum) of everything summed before. A maximum that lags keeps weights within
+/// 2^kSlack, as exact as ever, and spares the outputs most of their multiplications (Dao et al.,
+/// FlashAttention-4).
 template <class A, class E>
 HWY_INLINE Raised raise_maximum(const ForwardStep<A, E>& call, A scale, A* HWY_RESTRICT decay) {
   const Tag<A> d;
@@ -96,7 +104,7 @@ HWY_INLINE Raised raise_maximum(const ForwardStep<A, E>& call, A scale, A* HWY_R
     const Vec<A> old_maximum = hn::Load(d, call.tile.maximum + lane);
     const Vec<A> block = hn::Mul(hn::Load(d, call.block_maximum + lane), hn::Set(d, scale));
     const auto passed = hn::Gt(block, hn::Add(old_maximum, slack));
-    const Vec<A> maximum = hn::IfThenElse(passed, hn::Ceil(block), old_maximum);
+    const Vec<A> maximum = hn::IfThenElse(passed, maximum_of<A, E>(block), old_maximum);
     hn::Store(maximum, d, call.tile.maximum + lane);
     hn::Store(exp2_weight(d, hn::Sub(old_maximum, base_of(d, maximum))), d, decay + lane);
     raised.any = raised.any || !hn::AllFalse(d, passed);
@@ -129,12 +137,16 @@ HWY_NOINLINE void soften(const ForwardStep<A, E>& call, A scale, bool reduced, c
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
     const Interval keys = call.piece.group_keys[lane / kLaneGroup];
     const Vec<A> base = reduced ? hn::Zero(d) : base_of(d, hn::Load(d, call.tile.maximum + lane));
-    const TakenOff<Vec<A>> off = taken_off(d, base, scale);
+    const Vec<A> whole = std::is_same_v<A, E> ? base : hn::Ceil(base);
+    const TakenOff<Vec<A>> off = taken_off(d, whole, scale);
+    const Powers<Tag<A>> terms =
+        std::is_same_v<A, E> ? powers(d) : powers(d, exp2_weight(d, hn::Sub(whole, base)));
     Vec<A> sum = hn::Zero(d),
            even = hn::Zero(d);  // the piece's, added to the old sum as one: shorter sums round less
     const A* HWY_RESTRICT scores = call.score_row(keys.begin) + lane;
     E* HWY_RESTRICT weights = call.weight_row(keys.begin) + lane;
-    const auto weight = [&](const A* at) HWY_ATTR { return exp2_weight(d, hn::Load(d, at), scaling, off); };
+    const auto weight = [&](const A* at)
+                            HWY_ATTR { return exp2_weight(d, hn::Load(d, at), scaling, off, terms); };
     std::int64_t n = keys.size();
     for (; n >= 4; n -= 4, scores += 4 * kForwardLanes, weights += 2 * kWeightRows) {
 #pragma GCC unroll 2
