@@ -67,6 +67,7 @@ std::int64_t tokens_in(const Shard& shard) {
 }
 
 Rows joined(Rows rows) {
+  if (rows.size() == 1 && !rows.front().empty()) return rows;
   rows.erase(
       std::remove_if(rows.begin(), rows.end(), [](const Interval& interval) { return interval.empty(); }),
       rows.end());

@@ -1,5 +1,6 @@
 #include "drivers/sharding/party_ring.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -17,6 +18,12 @@ struct Held {
   int buffer = -1;
   int gradients = -1;
   Rows rows{};
+};
+
+/// Queries of a party, and the keys that they see.
+struct View {
+  Run queries;
+  VisibleKeys keys;
 };
 
 class PartyRing {
@@ -37,6 +44,7 @@ class PartyRing {
     plan_.steps.reserve(static_cast<std::size_t>(parties_) + 3);
     plan_.buffers.reserve(plan_.buffers.size() + static_cast<std::size_t>(3 * parties_ * degree_));
     step_at(plan_, 0);
+    for (int party = 0; party < parties_; ++party) views_.push_back(views_of(party));
     if (degree_ > 1) gather();
     if (!heads_.empty()) go_round();
     if (degree_ > 1) scatter();
@@ -208,20 +216,28 @@ class PartyRing {
     }
   }
 
+  using Views = boost::container::small_vector<View, 2>;
+
+  Views views_of(int party) const {
+    Views views;
+    for (int rank = rank_of(party, 0); rank < rank_of(party + 1, 0); ++rank) {
+      for (const Run& queries : layout_.shard(rank))
+        views.push_back({queries, problem_.pattern.keys_seen_by(queries)});
+    }
+    return views;
+  }
+
   /// How much of some keys a party sees.
   enum class Need { none, some, all };
 
   Need need(int party, const Run& keys) const {
     Need most = Need::none;
-    for (int rank = rank_of(party, 0); rank < rank_of(party + 1, 0); ++rank) {
-      for (const Run& queries : layout_.shard(rank)) {
-        const VisibleKeys seen = problem_.pattern.keys_seen_by(queries);
-        const Interval first = keys.rows_in(seen.first);
-        if (first.empty() && keys.rows_in(seen.second).empty()) continue;
-        if (queries.stride != 1 && window_ && problem_.pattern.area(queries, keys) == 0) continue;
-        if (first.size() == keys.count) return Need::all;
-        most = Need::some;
-      }
+    for (const View& view : views_[static_cast<std::size_t>(party)]) {
+      const Interval first = keys.rows_in(view.keys.first);
+      if (first.empty() && keys.rows_in(view.keys.second).empty()) continue;
+      if (view.queries.stride != 1 && window_ && problem_.pattern.area(view.queries, keys) == 0) continue;
+      if (first.size() == keys.count) return Need::all;
+      most = Need::some;
     }
     return most;
   }
@@ -248,6 +264,9 @@ class PartyRing {
     }
   };
 
+  /// Whether a party gives the owner's keys to the party after it, having had a use for some of them.
+  bool passes_on(int party, int owner, const Run& keys) const { return party == owner || needs(party, keys); }
+
   Incoming rows_to(int to, int owner, int member) const {
     const int neighbour = around(to - 1);
     Incoming rows;
@@ -257,19 +276,20 @@ class PartyRing {
       first += keys.count;
       const Need own = need(to, keys);
       if (own == Need::none) continue;
-      Rows seen;
+      Rows& part = passes_on(neighbour, owner, keys) ? rows.passed : rows.served;
       if (own == Need::all) {  // whoever comes after cannot want more
-        seen.push_back({keys.start, keys.last() + 1});
-      } else if (to > owner) {
+        part.push_back({run_begin, first});
+        continue;
+      }
+      Rows seen;
+      if (to > owner) {
         add_seen(to, parties_, seen);
         if (needs(parties_ - 1, keys) && needs(0, keys)) add_seen(0, owner, seen);
       } else {
         add_seen(to, owner, seen);
       }
-      const bool passed = neighbour == owner || needs(neighbour, keys);
-      for (const Interval& part : rows_within({keys}, joined(std::move(seen)))) {
-        (passed ? rows.passed : rows.served).push_back({run_begin + part.begin, run_begin + part.end});
-      }
+      for (const Interval& within : rows_within({keys}, joined(std::move(seen))))
+        part.push_back({run_begin + within.begin, run_begin + within.end});
     }
     return {joined(std::move(rows.passed)), joined(std::move(rows.served))};
   }
@@ -285,12 +305,16 @@ class PartyRing {
     const Rows rows = passed_on(party_, owner, member);
     if (rows.empty()) return;
     const int next = rank_of(around(party_ + 1), member_);
-    step_at(plan_, step).sends.push_back({next, held.buffer, within(held.rows, rows), kv_heads_});
+    step_at(plan_, step).sends.emplace_back(next, held.buffer, within(held.rows, rows), kv_heads_);
   }
 
   /// Own party's keys for a party whose neighbour has no use for them.
   void serve(std::size_t step, int to, int member) {
     if (to == party_) return;
+    const Shard own = layout_.shard(rank_of(party_, member));
+    if (std::all_of(own.begin(), own.end(),
+                    [&](const Run& keys) { return passes_on(around(to - 1), party_, keys); }))
+      return;
     Rows rows = rows_to(to, party_, member).served;
     if (rows.empty()) return;
     step_at(plan_, step)
@@ -308,13 +332,13 @@ class PartyRing {
       if (block.rows.empty()) continue;
       const int source = rank_of(owner, member);
       block.buffer = new_buffer(Payload::keys, source, select(layout_.shard(source), block.rows));
-      std::vector<Transfer>& receives = step_at(plan_, step).receives;
+      Transfers& receives = step_at(plan_, step).receives;
       if (!passed.empty()) {
-        receives.push_back(
-            {rank_of(around(party_ - 1), member_), block.buffer, within(block.rows, passed), kv_heads_});
+        receives.emplace_back(rank_of(around(party_ - 1), member_), block.buffer, within(block.rows, passed),
+                              kv_heads_);
       }
       if (!served.empty()) {
-        receives.push_back({rank_of(owner, member_), block.buffer, within(block.rows, served), kv_heads_});
+        receives.emplace_back(rank_of(owner, member_), block.buffer, within(block.rows, served), kv_heads_);
       }
     }
   }
@@ -336,7 +360,7 @@ class PartyRing {
                        within(block.rows, passed));
         }
         const Rows onward = passed_on(party_, owner, member), home = difference(block.rows, onward);
-        std::vector<Transfer>& sends = step_at(plan_, step + 1).sends;
+        Transfers& sends = step_at(plan_, step + 1).sends;
         if (!onward.empty()) {
           sends.push_back(
               {rank_of(around(party_ + 1), member_), block.gradients, within(block.rows, onward), kv_heads_});
@@ -361,6 +385,7 @@ class PartyRing {
 
   /// Where the owner's rows `wanted` lie in a buffer that holds its rows `held`.
   static Rows within(const Rows& held, const Rows& wanted) {
+    if (held == wanted) return joined({{0, count_rows(held)}});
     Rows rows;
     std::int64_t first = 0;
     for (const Interval& interval : held) {
@@ -385,6 +410,7 @@ class PartyRing {
   // Between stripes keys_seen_by is only a hull: a window shorter than the stride passes most ranks by.
   bool window_ = problem_.pattern.kind == PatternKind::local || problem_.pattern.kind == PatternKind::global;
   RankPlan plan_;
+  std::vector<Views> views_;            // [party]: each is asked for many times
   std::vector<MemberQueries> queries_;  // [member] of the own party
   std::vector<Held> home_;              // [member] of the own party
 };

@@ -120,9 +120,12 @@ struct Delivery {
   Rows rows;  // local rows of the own shard
 };
 
+/// Most steps of a ring have one of each.
+using Transfers = boost::container::small_vector<Transfer, 1>;
+
 struct Step {
-  std::vector<Transfer> sends;
-  std::vector<Transfer> receives;
+  Transfers sends;
+  Transfers receives;
   bool allgather_keys = false;  // one collective: everybody's keys into the arena, in rank order
   std::vector<Tile> tiles;
   std::vector<Merge> merges;
