@@ -2,8 +2,9 @@
 // in the forward pass, their results turned into weights and dS while still in registers; dV, dK and dQ are
 // products with head_dim as lanes over the packed rows. All five are the register tile of product-inl.h.
 //
-// Bound: the FMA ports. Per key and query vector 5·head_dim FMAs and 9 operations on the same ports for exp2
-// and dS: a ceiling of 97 % at head_dim 64 and 98.5 % at 128. Measured on Zen 4: 88 % (kernels/README.md).
+// Bound: the FMA ports. Per key and query vector 5·head_dim FMAs and 14 operations of exp2 and dS: a ceiling
+// of 96 % at head_dim 64 and 98 % at 128, a point more where additions have ports of their own. Measured:
+// kernels/README.md.
 #include "kernels/tiles/backward_tile.h"
 
 #include <cstdlib>

@@ -3,9 +3,9 @@
 // nothing, and the softmax needs no horizontal operation. The values' product has the same form, 12
 // dimensions × 32 queries.
 //
-// Bound: the FMA ports. Per key and query vector 2·head_dim FMAs and one exp2 (8 operations on the same
-// ports, 6 on those of additions): a ceiling of 94 % at head_dim 64 and 97 % at 128 where additions have
-// ports of their own, as on Zen 4. Measured there: 89 % and 91 % (kernels/README.md).
+// Bound: the FMA ports. Per key and query vector 2·head_dim FMAs and 13 operations of the softmax (a maximum,
+// 11 of exp2, a sum), which share the two ports on Intel, a ceiling of 91 % at head_dim 64 and 95 % at 128;
+// where additions have ports of their own, as on Zen 4, 94 % and 97 %. Measured: kernels/README.md.
 #include "kernels/tiles/forward_tile.h"
 
 #include <algorithm>

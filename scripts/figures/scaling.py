@@ -2,6 +2,7 @@
 and the ceilings. Each file is one launch, so several files make the curve."""
 
 import numpy
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures.labels import IDENTITY, case_label, varying_options
 from figures.style import INK, MARKERS, MUTED, PALETTE, NothingToDraw, new_figure
@@ -62,6 +63,9 @@ def draw(results, kind="strong"):
         axes.set_xlabel("ranks")
         axes.grid()
     time_axes.set_yscale("log")
+    time_axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # a narrow range may hold no power of ten
+    time_axes.yaxis.set_major_formatter("{x:g}")
+    time_axes.yaxis.set_minor_formatter(NullFormatter())
     time_axes.set_ylabel("time, s (median, 95 % interval)")
     share_axes.set_ylim(0, 112)
     share_axes.set_ylabel("parallel efficiency, % of ideal")
