@@ -4,6 +4,9 @@
 #include <tbb/global_control.h>
 #include <tbb/task_arena.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "kernels/random_attention.h"
 #include "kernels/simd.h"
 
@@ -86,6 +89,35 @@ TEST_P(AttentionForward, TakesKeysBlockByBlockAndRowsInStripesInF32) {
 }
 TEST_P(AttentionForward, TakesKeysBlockByBlockAndRowsInStripesInBf16) {
   expect_blocks_are_right<BFloat16>(30);
+}
+
+template <class T>
+void expect_same_bits(std::int64_t head_dim) {
+  Random random(3);
+  const std::int64_t s = 1024;
+  for (const std::int64_t window : {std::int64_t{17}, std::int64_t{100}, s}) {
+    const Pattern pattern{.kind = PatternKind::local, .causal = true, .seq_len = s, .window_left = window};
+    const RandomAttention<T> data(
+        {.pattern = pattern, .queries = {1, 1, s, head_dim}, .keys = {1, 1, s, head_dim}}, random);
+    std::vector<float> first;
+    for (const int threads : {1, 2, 5}) {
+      Tensor<T> o(data.o.shape());
+      Tensor<float> lse(data.lse.shape());
+      tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
+                                static_cast<std::size_t>(threads));
+      tbb::task_arena(threads).execute(
+          [&] { attention_forward<T>(pattern, {}, data.inputs(), o.view(), lse.view()); });
+      std::vector<float> now(lse.data(), lse.data() + lse.shape().elements());
+      std::transform(o.data(), o.data() + o.shape().elements(), std::back_inserter(now),
+                     [](T value) { return static_cast<float>(value); });
+      if (first.empty()) first = now;
+      EXPECT_EQ(first, now) << threads << " threads, window " << window;
+    }
+  }
+}
+TEST_P(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsWhateverSharesATask) {
+  expect_same_bits<float>(16);
+  expect_same_bits<BFloat16>(64);
 }
 
 TEST_P(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreads) {

@@ -244,12 +244,13 @@ void load_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardSc
   const auto first_row = [&](const TensorView<const T>& view) {
     return view.row(task.batch, task.kv_head, task.keys.begin);
   };
-  std::fill_n(scratch.gradients.dk, count * stride, A{0});
+  const bool matrix = call.products == PairProducts::matrix;  // which uses dk as scratch first
+  if (!matrix) std::fill_n(scratch.gradients.dk, count * stride, A{0});
   std::fill_n(scratch.gradients.dv, count * stride, A{0});
   scratch.operands.origin = scratch.pairs.origin = task.keys.begin;
   if constexpr (std::is_same_v<T, BFloat16>) {
     const BackwardOperands<Pair>& pairs = scratch.pairs;
-    if (call.products == PairProducts::matrix) {
+    if (matrix) {
       for (const auto& [view, packed] : {std::pair(keys.k, pairs.k), std::pair(keys.v, pairs.v)}) {
         pack_rows(reinterpret_cast<const Pair*>(first_row(view)), view.token_stride / 2, count, head_dim / 2,
                   packed, pairs.k_stride);

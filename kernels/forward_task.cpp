@@ -275,15 +275,15 @@ class TaskRun {
     });
   }
 
-  /// Asks for rows of k and v, to come while the scores of `keys` keys are computed.
+  /// Asks for rows of v, to come while the scores of `keys` keys are computed. (Those of k are read in their
+  /// order, so that the processor fetches them itself.)
   void ask_for(const KeyBlock<T>& block, Interval rows, std::int64_t keys) {
     scratch_.coming.clear();
-    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    for (std::int64_t row = rows.begin; row < rows.end; ++row)
       scratch_.coming.add(block.v.row(task_.batch, task_.kv_head, row));
-    }
-    constexpr std::int64_t kForwardKeysAtOnce = 12;
-    scratch_.coming.share_out(block.k.shape.head_dim * static_cast<std::int64_t>(sizeof(T)),
-                              keys / kForwardKeysAtOnce);
+    constexpr std::int64_t kKeysAtOnce = 12;
+    scratch_.coming.share_out(block.v.shape.head_dim * static_cast<std::int64_t>(sizeof(T)),
+                              keys / kKeysAtOnce);
   }
 
   /// Calls attend(i, what tile i sees of the keys) for the tiles that see anything of the piece, `at_once`
@@ -291,8 +291,10 @@ class TaskRun {
   template <class Attend>
   void for_each_tile(Interval piece, std::int64_t at_once, std::int64_t granule, const Attend& attend) {
     for (std::int64_t i = 0; i < tiles_; ++i) {
-      for (std::int64_t begin = piece.begin; begin < piece.end; begin += at_once) {
-        const Interval keys{begin, std::min(begin + at_once, piece.end)};
+      // At multiples of at_once of the block, as pieces themselves: which tiles share the task must not
+      // matter.
+      for (std::int64_t begin = piece.begin / at_once * at_once; begin < piece.end; begin += at_once) {
+        const Interval keys{std::max(begin, piece.begin), std::min(begin + at_once, piece.end)};
         const Piece own = cut(outlooks_[static_cast<std::size_t>(i)], keys, granule);
         if (own.keys.empty()) continue;
         load(i);

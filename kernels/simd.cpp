@@ -35,8 +35,8 @@ bool has(const Choice& choice) {
 #else
       return false;
 #endif
-    case PairProducts::matrix:
-      return choice.target == HWY_AVX3 && detail::matrix_unit_usable();
+    case PairProducts::matrix:  // beside which dot's instructions round weights
+      return has({choice.target, PairProducts::dot}) && detail::matrix_unit_usable();
   }
   return false;
 }
@@ -44,7 +44,8 @@ bool has(const Choice& choice) {
 /// Asked of the processor once: some have the instructions and are slower with them than with f32.
 PairProducts fastest_products() {
   static const PairProducts fastest = [] {
-    // The best of many slices of 0.1 ms each: others may be at work on this core, but not in all of them.
+    // The best of many slices of some tenths of a millisecond: others may be at work on this core, but not in
+    // all of them.
     constexpr double kSlice = 1e-6, kWorthIt = 1.3;
     double fma = 0, dot = 0, matrix = 0;
     for (int trial = 0; trial < 40; ++trial) {

@@ -24,7 +24,6 @@ HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
 using detail::kMatrixDepth;
 using detail::kMatrixSide;
-using detail::MatrixProduct;
 
 #if LONGSEQ_MAY_DOT
 using MatrixStep = BackwardStep<float, Pair>;

@@ -11,7 +11,7 @@ namespace longseq::detail {
 /// at once would hold the products up.
 class Coming {
  public:
-  static constexpr std::size_t kMostRows = 768;
+  static constexpr std::size_t kMostRows = 384;
 
   void clear() { count_ = at_ = 0; }
   void add(const void* row) { rows_[count_++] = static_cast<const char*>(row); }

@@ -33,15 +33,15 @@ void attend_tile(ForwardTile<double>& tile, const KeyRows<double>& keys, const P
 
 /// The same with bfloat16 pairs, tile.queries among them: head_dim is even, the piece was cut with a granule
 /// of 2, a key beyond the block's end has finite values. `weights` is scratch, [kForwardKeys /
-/// 2][kForwardLanes]. Only where pair_products() is
-/// PairProducts::dot (simd.h).
+/// 2][kForwardLanes]. Only where pair_products() is PairProducts::dot (simd.h).
 void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
                           const TileBias<float>& bias, float* scores, Pair* weights);
 
 /// The same in the matrix unit: head_dim is a multiple of kMatrixDepth, and keys.v holds the values
 /// transposed, [head_dim][v_stride], pairs of keys side by side. Keys up to kMatrixDepth beyond the block's
-/// end have finite values; scores and weights have room for as many more. Only where matrix_in_use(), within
-/// a MatrixUnit.
+/// end have finite values. Within a MatrixUnit only, with at most kMatrixKeys keys: what is computed beyond
+/// the piece, in whole blocks, goes to the room that scores and weights have left. A value that is not finite
+/// reaches the other queries of the tile.
 void attend_tile_by_matrix(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
                            const TileBias<float>& bias, float* scores, Pair* weights);
 

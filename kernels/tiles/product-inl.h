@@ -102,39 +102,52 @@ struct Right {
   std::int64_t step;
 };
 
+/// One step of a product: sums[r][c] += left · right[c], where left of row r lies `offset(r)` from its
+/// pointer. kStart: sums are set, not added to.
+template <bool kStart, int kSpan, int kRows, int kFirst, int kLast, class A, class E, class Row,
+          int kPointers>
+HWY_INLINE void multiply_step(Vec<A> (&sums)[kRows][kColumns], const E* const (&pointers)[kPointers], Row row,
+                              std::int64_t thrice, const E* right) {
+  const std::int64_t lanes = lanes_of<A>();
+  decltype(load_elements(right)) columns[kColumns];
+#pragma GCC unroll 2
+  for (int c = kFirst; c < kLast; ++c) columns[c] = load_elements(right + c * lanes);
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) {
+    const std::int64_t offset = r % kSpan == 3 ? thrice : r % kSpan * row;
+    const auto value = broadcast_element(pointers[r / kSpan][offset]);
+#pragma GCC unroll 2
+    for (int c = kFirst; c < kLast; ++c) {
+      if constexpr (kStart) {
+        sums[r][c] = multiply_elements(value, columns[c]);
+      } else {
+        sums[r][c] = multiply_elements(value, columns[c], sums[r][c]);
+      }
+    }
+  }
+}
+
 /// sums[r][c] = Σ_n left[r][n] · right[n][c], n < count elements, at least one, for columns kFirst <= c <
 /// kLast.
 template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step>
 HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> left, Right<E> right,
                          std::int64_t count) {
-  const std::int64_t lanes = lanes_of<A>();
   // Rows in fours, each four with a pointer of its own: a distance and thrice it then address any row. Where
   // the distance is a constant, one pointer does.
   constexpr int kSpan = std::is_same_v<Row, std::int64_t> ? 4 : kRows;
   constexpr int kPointers = (kRows + kSpan - 1) / kSpan;
-  const E* HWY_RESTRICT pointers[kPointers];
+  const E* pointers[kPointers];
 #pragma GCC unroll 3
   for (int p = 0; p < kPointers; ++p) pointers[p] = left.at + p * kSpan * left.row;
   const std::int64_t thrice = 3 * left.row;
-  const auto step = [&](const auto& add) HWY_ATTR {
-    decltype(load_elements(right.at)) columns[kColumns];
-#pragma GCC unroll 2
-    for (int c = kFirst; c < kLast; ++c) columns[c] = load_elements(right.at + c * lanes);
-#pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-      const std::int64_t offset = r % kSpan == 3 ? thrice : r % kSpan * left.row;
-      const auto value = broadcast_element(pointers[r / kSpan][offset]);
-#pragma GCC unroll 2
-      for (int c = kFirst; c < kLast; ++c) sums[r][c] = add(value, columns[c], sums[r][c]);
-    }
+  multiply_step<true, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at);
+#pragma GCC unroll 4
+  for (std::int64_t n = 1; n < count; ++n) {
 #pragma GCC unroll 3
     for (int p = 0; p < kPointers; ++p) pointers[p] += left.step;
     right.at += right.step;
-  };
-  step([](auto value, auto column, auto) HWY_ATTR { return multiply_elements(value, column); });
-#pragma GCC unroll 4
-  for (std::int64_t n = 1; n < count; ++n)
-    step([](auto value, auto column, auto sum) HWY_ATTR { return multiply_elements(value, column, sum); });
+    multiply_step<false, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at);
+  }
 }
 
 /// Which of the two columns of a step of lanes take part.

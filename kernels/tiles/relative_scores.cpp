@@ -33,11 +33,6 @@ struct MultiplyRows {
     for (std::int64_t lane = 0; lane < width; lane += kColumns * lanes) {
       for (std::int64_t row = range.begin; row < range.end; row += kRows) {
         Vec<A> sums[kRows][kColumns];
-#pragma GCC unroll 12
-        for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-          for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
-        }
         multiply<kRows, 0, kColumns, A>(
             sums, Left{rows + row * row_size, row_size, Constant<1>()},
             Right<A>{queries + lane / kLaneBlock * head_dim * kLaneBlock + lane % kLaneBlock, kLaneBlock},

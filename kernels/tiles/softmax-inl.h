@@ -31,11 +31,8 @@ using detail::Pair;
 using detail::Piece;
 using detail::TileBias;
 
-/// Maxima beyond it are taken off the scores first: in f32 log2 e times a score of 33, above which scores
-/// that are rounded cost more than 1e-6.
-template <class A>
-constexpr A kLargeScore = sizeof(A) == sizeof(float) ? A{48} : static_cast<A>(Exp2<double>::kMostWhole / 2);
-constexpr float kNoWeight = -30.0f;  // an exponent below it is a weight of less than 1e-9
+constexpr float kLargeScore = 48.0f;  // log2 e times a score of 33: above it f32 scores cost more than 1e-6
+constexpr float kNoWeight = -30.0f;   // an exponent below it is a weight of less than 1e-9
 constexpr float kSlack = 8.0f;  // how far scores may pass the maximum before it is raised: weights up to 2^8
 
 /// A tile and a piece on their way through the pass. E: what products are made of, A itself or Pair.
@@ -68,6 +65,14 @@ HWY_INLINE Vec<A> finish_score(const ForwardStep<A, E>& call, bool masked, std::
   return masked ? mask_score(call.tile.lanes, lane, key, score) : score;
 }
 
+/// Maxima beyond it are taken off the scores first: those of scores that are then computed in f64 (`reduce`),
+/// and those that exp2_weight cannot take off.
+template <class A, class E>
+HWY_INLINE A most_maximum(const ForwardStep<A, E>& call) {
+  const bool exactly = std::is_same_v<E, float> && !call.add_to_scores;
+  return exactly ? static_cast<A>(kLargeScore) : static_cast<A>(Exp2<A>::kMostWhole / 2);
+}
+
 /// What to subtract from exponents: the maximum, or 0 for a row that has seen no key yet (−∞ − 0 is fine, −∞
 /// − −∞ not).
 template <class D, class V = hn::Vec<D>>
@@ -78,7 +83,7 @@ HWY_INLINE V base_of(D d, V maximum) {
 
 struct Raised {
   bool any;    // some maximum moved: everything summed before must decay
-  bool large;  // some maximum is beyond kLargeScore
+  bool large;  // some maximum is beyond most_maximum
 };
 
 /// The running maximum for that of a block: a whole number, so that decays are exact. Beside weights in
@@ -98,7 +103,7 @@ HWY_INLINE Raised raise_maximum(const ForwardStep<A, E>& call, A scale, A* HWY_R
   const Tag<A> d;
   const Vec<A> slack = hn::Set(d, static_cast<A>(kSlack));
   const Vec<A> nothing = hn::Set(d, -std::numeric_limits<A>::infinity());
-  const Vec<A> limit = hn::Set(d, kLargeScore<A>);
+  const Vec<A> limit = hn::Set(d, most_maximum(call));
   Raised raised{false, false};
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
     const Vec<A> old_maximum = hn::Load(d, call.tile.maximum + lane);
