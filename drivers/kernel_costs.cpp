@@ -9,6 +9,7 @@
 #include "drivers/sharding/audit.h"
 #include "kernels/attention_backward.h"
 #include "kernels/parallel_rows.h"
+#include "suite/watchdog.h"
 
 namespace longseq {
 namespace {
@@ -77,7 +78,7 @@ class Timing {
           set_to_zero(d_keys_.view());
         }
       });
-      MPI_Barrier(comm_);
+      barrier_watched(comm_);
       const double start = steady_seconds();
       team_.run([&] {
         if (pass == Pass::forward) {

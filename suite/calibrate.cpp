@@ -11,6 +11,7 @@
 
 #include "kernels/peak.h"
 #include "kernels/simd.h"
+#include "suite/watchdog.h"
 
 namespace longseq {
 namespace {
@@ -24,7 +25,7 @@ constexpr int kTag = 17;
 /// counts nothing, one that was sent twice counts once.
 double sum_over_threads(MPI_Comm comm, ThreadTeam& team, const std::function<double()>& one) {
   std::vector<double> rates(static_cast<std::size_t>(team.threads()), 0.0);
-  MPI_Barrier(comm);
+  barrier_watched(comm);
   team.run([&] {
     std::atomic<int> waiting{team.threads()};
     tbb::parallel_for(
@@ -70,7 +71,7 @@ double shift_rate(MPI_Comm comm, const std::vector<char>& out, std::vector<char>
   MPI_Comm_size(comm, &ranks);
   const int count = static_cast<int>(size);
   const int next = (rank + 1) % ranks, previous = (rank + ranks - 1) % ranks;
-  MPI_Barrier(comm);
+  barrier_watched(comm);
   double shift = median_of(trips_for(size), [&] {
     MPI_Sendrecv(out.data(), count, MPI_BYTE, next, kTag, in.data(), count, MPI_BYTE, previous, kTag, comm,
                  MPI_STATUS_IGNORE);
@@ -90,7 +91,7 @@ MessageCosts measure_messages(MPI_Comm comm) {
   const int last = ranks - 1;
   for (const std::int64_t size : costs.sizes) {
     const int count = static_cast<int>(size);
-    MPI_Barrier(comm);
+    barrier_watched(comm);
     double half = 0;
     if (rank == 0 || rank == last) {
       const int peer = rank == 0 ? last : 0;
@@ -122,6 +123,7 @@ double fma_peak(MPI_Comm comm, ThreadTeam& team, std::string_view dtype, double 
 }
 
 double sum_over_ranks(MPI_Comm comm, double value) {
+  barrier_watched(comm);  // ranks may have measured for long before
   double sum = 0;
   MPI_Allreduce(&value, &sum, 1, MPI_DOUBLE, MPI_SUM, comm);
   return sum;
