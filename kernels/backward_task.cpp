@@ -249,25 +249,21 @@ void load_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardSc
   std::fill_n(scratch.gradients.dv, count * stride, A{0});
   scratch.operands.origin = scratch.pairs.origin = task.keys.begin;
   if constexpr (std::is_same_v<T, BFloat16>) {
-    const BackwardOperands<Pair>& pairs = scratch.pairs;
-    if (matrix) {
+    if (call.products != PairProducts::none) {
+      const BackwardOperands<Pair>& pairs = scratch.pairs;
+      const std::int64_t zeros = matrix ? kMatrixDepth : count % 2;  // rows beyond the last key
       for (const auto& [view, packed] : {std::pair(keys.k, pairs.k), std::pair(keys.v, pairs.v)}) {
         pack_rows(reinterpret_cast<const Pair*>(first_row(view)), view.token_stride / 2, count, head_dim / 2,
                   packed, pairs.k_stride);
-        std::fill_n(packed + count * pairs.k_stride, kMatrixDepth * pairs.k_stride, Pair{});
+        std::fill_n(packed + count * pairs.k_stride, zeros * pairs.k_stride, Pair{});
       }
-      transpose_pairs(first_row(keys.k), keys.k.token_stride, count, head_dim,
-                      reinterpret_cast<Pair*>(scratch.gradients.dk), pairs.k_rows, pairs.k_rows_stride);
-      std::fill_n(scratch.gradients.dk, count * stride, A{0});
-      return;
-    }
-    if (call.products == PairProducts::dot) {
-      for (const auto& [view, packed] : {std::pair(keys.k, pairs.k), std::pair(keys.v, pairs.v)}) {
-        pack_rows(reinterpret_cast<const Pair*>(first_row(view)), view.token_stride / 2, count, head_dim / 2,
-                  packed, pairs.k_stride);
-        std::fill_n(packed + count * pairs.k_stride, count % 2 * pairs.k_stride, Pair{});
+      if (matrix) {
+        transpose_pairs(first_row(keys.k), keys.k.token_stride, count, head_dim,
+                        reinterpret_cast<Pair*>(scratch.gradients.dk), pairs.k_rows, pairs.k_rows_stride);
+        std::fill_n(scratch.gradients.dk, count * stride, A{0});
+      } else {
+        pair_rows(first_row(keys.k), keys.k.token_stride, count, head_dim, pairs.k_rows, stride);
       }
-      pair_rows(first_row(keys.k), keys.k.token_stride, count, head_dim, pairs.k_rows, stride);
       return;
     }
   }

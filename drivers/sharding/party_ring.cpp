@@ -305,7 +305,7 @@ class PartyRing {
     const Rows rows = passed_on(party_, owner, member);
     if (rows.empty()) return;
     const int next = rank_of(around(party_ + 1), member_);
-    step_at(plan_, step).sends.emplace_back(next, held.buffer, within(held.rows, rows), kv_heads_);
+    step_at(plan_, step).sends.push_back({next, held.buffer, within(held.rows, rows), kv_heads_});
   }
 
   /// Own party's keys for a party whose neighbour has no use for them.
@@ -334,11 +334,11 @@ class PartyRing {
       block.buffer = new_buffer(Payload::keys, source, select(layout_.shard(source), block.rows));
       Transfers& receives = step_at(plan_, step).receives;
       if (!passed.empty()) {
-        receives.emplace_back(rank_of(around(party_ - 1), member_), block.buffer, within(block.rows, passed),
-                              kv_heads_);
+        receives.push_back(
+            {rank_of(around(party_ - 1), member_), block.buffer, within(block.rows, passed), kv_heads_});
       }
       if (!served.empty()) {
-        receives.emplace_back(rank_of(owner, member_), block.buffer, within(block.rows, served), kv_heads_);
+        receives.push_back({rank_of(owner, member_), block.buffer, within(block.rows, served), kv_heads_});
       }
     }
   }
@@ -385,7 +385,6 @@ class PartyRing {
 
   /// Where the owner's rows `wanted` lie in a buffer that holds its rows `held`.
   static Rows within(const Rows& held, const Rows& wanted) {
-    if (held == wanted) return joined({{0, count_rows(held)}});
     Rows rows;
     std::int64_t first = 0;
     for (const Interval& interval : held) {

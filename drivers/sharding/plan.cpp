@@ -142,7 +142,7 @@ RankPlan start_plan(const Problem& problem, int rank) {
 }
 
 int add_buffer(RankPlan& plan, Payload payload, int owner, Shard positions, Interval heads) {
-  plan.buffers.emplace_back(payload, owner, std::move(positions), heads, -1);
+  plan.buffers.push_back({payload, owner, std::move(positions), heads, -1});
   return static_cast<int>(plan.buffers.size()) - 1;
 }
 
@@ -169,7 +169,6 @@ void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const
   const Buffer& keys = buffer_of(plan, buffers.keys);
   const Interval heads = buffers.heads.empty() ? queries.heads : buffers.heads;
   const Rows every_key = all_rows(keys);
-  if (tiles.empty()) tiles.reserve(queries.positions.size() * keys.positions.size());
   for_each_run_within(queries.positions, query_rows, [&](Run query_run, Interval rows) {
     const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
     for_each_run_within(keys.positions, every_key, [&](Run key_run, Interval key_rows) {

@@ -17,17 +17,13 @@ HWY_BEFORE_NAMESPACE();
 #endif
 namespace longseq::HWY_NAMESPACE {
 using detail::BackwardOperands;
-using detail::BackwardScores;
 using detail::BackwardTile;
 using detail::Element;
 using detail::kBackwardLanes;
 using detail::KeyGradients;
 using detail::kLaneBlock;
 using detail::Pair;
-using detail::PairScores;
 using detail::Piece;
-using detail::RowProduct;
-using detail::Span;
 using detail::TileBias;
 
 /// A tile and a piece on their way through the pass. E: what products are made of, A itself or Pair.

@@ -24,13 +24,11 @@ HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
 using detail::kMatrixDepth;
 using detail::kMatrixSide;
+using detail::PairScores;
+using detail::Span;
 
 #if LONGSEQ_MAY_DOT
 using MatrixStep = BackwardStep<float, Pair>;
-
-std::int64_t whole(std::int64_t count, std::int64_t of) {
-  return (count + of - 1) / of * of;
-}
 
 /// Scores and dP of the piece and a block of lanes.
 void multiply_lanes(const MatrixStep& call, std::int64_t first_lane) {
@@ -41,7 +39,7 @@ void multiply_lanes(const MatrixStep& call, std::int64_t first_lane) {
                       .right_row = kLaneBlock,
                       .sums = sums + first_lane,
                       .sums_row = kBackwardLanes,
-                      .rows = whole(call.piece.keys.size(), kMatrixSide),
+                      .rows = detail::in_whole_sides(call.piece.keys.size()),
                       .columns = kLaneBlock,
                       .steps = call.tile.head_dim / kMatrixDepth,
                       .add = false});
@@ -100,12 +98,12 @@ bool covered(const Piece& piece) {
 
 void backward_matrix(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
                      const KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
-                     const BackwardScores<float>& scores, const PairScores& pairs) {
+                     const detail::BackwardScores<float>& scores, const PairScores& pairs) {
   const MatrixStep call{tile, operands, gradients, piece, bias, false, scores.weights, scores.d_scores};
-  const std::int64_t keys = whole(piece.keys.size(), kMatrixDepth);
+  const std::int64_t steps = detail::whole_steps(piece.keys.size());
   if (!covered(piece)) {
     for (Pair* values : {pairs.weights, pairs.d_scores, pairs.d_scores_keys})
-      std::fill_n(values, keys * kBackwardLanes / 2, Pair{});
+      std::fill_n(values, steps * kMatrixSide * kBackwardLanes, Pair{});
   }
   for (std::int64_t lane = 0; lane < kBackwardLanes; lane += kLaneBlock) {
     multiply_lanes(call, lane);
@@ -119,7 +117,7 @@ void backward_matrix(BackwardTile<float>& tile, const BackwardOperands<Pair>& op
                       .right_row = stride,
                       .sums = sums + key * stride,
                       .sums_row = stride,
-                      .rows = whole(piece.keys.size(), kMatrixSide),
+                      .rows = detail::in_whole_sides(piece.keys.size()),
                       .columns = width,
                       .steps = kBackwardLanes / kMatrixDepth,
                       .add = true});
@@ -134,12 +132,13 @@ void backward_matrix(BackwardTile<float>& tile, const BackwardOperands<Pair>& op
                     .sums_row = kBackwardLanes,
                     .rows = width,
                     .columns = kBackwardLanes,
-                    .steps = keys / kMatrixDepth,
+                    .steps = steps,
                     .add = true});
 }
 #else
 void backward_matrix(BackwardTile<float>&, const BackwardOperands<Pair>&, const KeyGradients<float>&,
-                     const Piece&, const TileBias<float>&, const BackwardScores<float>&, const PairScores&) {
+                     const Piece&, const TileBias<float>&, const detail::BackwardScores<float>&,
+                     const PairScores&) {
   std::abort();  // pair_products() is never matrix for this target
 }
 #endif

@@ -22,19 +22,10 @@ HWY_BEFORE_NAMESPACE();
 #pragma GCC target("avx512bf16")
 #endif
 namespace longseq::HWY_NAMESPACE {
-using detail::BackwardOperands;
 using detail::BackwardScores;
-using detail::BackwardTile;
-using detail::Element;
-using detail::kBackwardLanes;
-using detail::KeyGradients;
-using detail::kLaneBlock;
-using detail::Pair;
 using detail::PairScores;
-using detail::Piece;
 using detail::RowProduct;
 using detail::Span;
-using detail::TileBias;
 
 /// The product of `keys`, kRows at a time, and one step of lanes, finished by Stage.
 template <class Stage, int kRows, int kFirst, int kLast, class A, class E>

@@ -29,10 +29,6 @@ using detail::Span;
 
 using MatrixStep = ForwardStep<float, Pair>;
 
-std::int64_t whole_sides(std::int64_t count) {
-  return (count + kMatrixSide - 1) / kMatrixSide * kMatrixSide;
-}
-
 /// Finishes the scores of a span; raises block_maximum. kPlain: there is nothing to finish.
 template <bool kPlain>
 HWY_NOINLINE void finish_scores(const MatrixStep& call, const Span& span) {
@@ -71,7 +67,7 @@ void score_by_matrix(const MatrixStep& call) {
                       .right_row = kForwardLanes,
                       .sums = call.score_row(span.keys.begin) + span.first_lane,
                       .sums_row = kForwardLanes,
-                      .rows = whole_sides(span.keys.size()),
+                      .rows = detail::in_whole_sides(span.keys.size()),
                       .columns = span.last_lane - span.first_lane,
                       .steps = call.tile.head_dim / kMatrixDepth,
                       .add = false});
@@ -105,7 +101,7 @@ void attend_matrix(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Pi
       block_maximum};
   score_by_matrix(call);
   weigh_piece(call);
-  const std::int64_t steps = (piece.keys.size() + kMatrixDepth - 1) / kMatrixDepth;
+  const std::int64_t steps = detail::whole_steps(piece.keys.size());
   fill_up_weights(call, steps * kMatrixSide);
   detail::multiply({.left = keys.v + (piece.keys.begin - keys.origin) / 2,
                     .left_row = keys.v_stride,

@@ -27,14 +27,7 @@ HWY_BEFORE_NAMESPACE();
 #pragma GCC target("avx512bf16")
 #endif
 namespace longseq::HWY_NAMESPACE {
-using detail::Element;
-using detail::ForwardTile;
-using detail::KeyRows;
-using detail::kForwardLanes;
-using detail::Pair;
-using detail::Piece;
 using detail::Span;
-using detail::TileBias;
 
 constexpr std::int64_t kSumKeys = 96;  // values summed before they are added to the outputs
 

@@ -11,6 +11,14 @@ namespace longseq::detail {
 inline constexpr std::int64_t kMatrixSide = 16;   // rows and columns of a block of sums; pairs of a step
 inline constexpr std::int64_t kMatrixDepth = 32;  // values of a step: what head_dim must be a multiple of
 
+/// Rows rounded up to whole blocks, and values to whole steps.
+constexpr std::int64_t in_whole_sides(std::int64_t rows) {
+  return (rows + kMatrixSide - 1) / kMatrixSide * kMatrixSide;
+}
+constexpr std::int64_t whole_steps(std::int64_t values) {
+  return (values + kMatrixDepth - 1) / kMatrixDepth;
+}
+
 /// Whether this processor and kernel have the unit. Asks the kernel for leave to use it.
 bool matrix_unit_usable();
 
