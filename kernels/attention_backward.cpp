@@ -173,7 +173,7 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
   for (std::int64_t h = 0; h < shape.heads; ++h)
     call.by_head.emplace_back(tasks.size() / static_cast<std::size_t>(shape.heads));
   run_queue(
-      tasks.size(), poll, [&] { return BackwardScratch<T>(call); },
+      tasks.size(), 1, poll, [&] { return BackwardScratch<T>(call); },
       [&](std::size_t index, BackwardScratch<T>& scratch, const Poll& own_poll) {
         run_task(call, tasks[index], scratch, own_poll);
       });

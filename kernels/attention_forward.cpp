@@ -20,6 +20,7 @@ using detail::ForwardScratch;
 using detail::ForwardTask;
 using detail::kForwardLanes;
 
+constexpr std::size_t kTasksAtOnce = 8;  // neighbours, whose windows overlap
 constexpr double kLn2 = 0.69314718055994530942;
 
 /// Tasks: one key and value head after the other, so that all threads share its keys in cache; within it the
@@ -86,7 +87,7 @@ void run(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
   const std::vector<ForwardTask> tasks = plan_tasks(pattern, blocks, relative, result != nullptr, threads);
   const std::int64_t head_dim = blocks.front().q.shape.head_dim;
   run_queue(
-      tasks.size(), poll, [&] { return ForwardScratch<T>(head_dim, relative); },
+      tasks.size(), kTasksAtOnce, poll, [&] { return ForwardScratch<T>(head_dim, relative); },
       [&](std::size_t index, ForwardScratch<T>& scratch, const Poll& own_poll) {
         run_task(pattern, terms, blocks[tasks[index].block], tasks[index], result, scratch, own_poll);
       });

@@ -15,14 +15,6 @@
 namespace longseq::detail {
 namespace {
 
-template <class T, class View>
-std::array<T*, kBackwardLanes> rows_of(const View& view, std::int64_t batch, const FoldedRows& queries) {
-  std::array<T*, kBackwardLanes> rows{};
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t)
-    rows[static_cast<std::size_t>(t)] = view.row(batch, queries.head(t), queries.token(t));
-  return rows;
-}
-
 /// Rows to lanes, in blocks.
 template <class T>
 void load_lanes(const std::array<const T*, kBackwardLanes>& rows, std::int64_t count, std::int64_t head_dim,
@@ -61,7 +53,7 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
   BackwardTile<A>& tile = scratch.tile;
   const std::int64_t count = queries.rows.size();
   const auto load = [&](const TensorView<const T>& view, auto* lanes, auto* packed) {
-    const auto rows = rows_of<const T>(view, task.batch, queries);
+    const auto rows = rows_of<kBackwardLanes>(view, task.batch, queries);
     if constexpr (std::is_same_v<decltype(lanes), Pair*>) {
       load_pairs(rows, count, tile.head_dim, tile.stride, lanes, packed);
     } else {
@@ -79,8 +71,8 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
     load(block.d_o, scratch.operands.d_o_lanes, scratch.operands.d_o_rows);
   }
   if (call.terms.relative.present()) {
-    load_rows<T>(rows_of<const T>(block.position_q, task.batch, queries), count, tile.head_dim, tile.stride,
-                 scratch.relative.query_lanes, scratch.relative.query_rows);
+    load_rows<T>(rows_of<kBackwardLanes>(block.position_q, task.batch, queries), count, tile.head_dim,
+                 tile.stride, scratch.relative.query_lanes, scratch.relative.query_rows);
     std::fill_n(scratch.relative.dq_rows, kBackwardLanes * tile.stride, A{0});
   }
   if (call.products == PairProducts::matrix) {
@@ -141,7 +133,6 @@ std::array<Interval, 2> tiles_that_see(const BackwardCall<T>& call, const Gradie
 struct Pieces {
   std::array<Piece, kMostTaskPieces> pieces;
   std::size_t count = 0;
-  std::int64_t keys = 0;
 };
 
 Pieces cut_all(const Outlook& outlook, Interval keys, std::int64_t granule) {
@@ -151,7 +142,6 @@ Pieces cut_all(const Outlook& outlook, Interval keys, std::int64_t granule) {
     piece = cut(outlook, {begin, std::min(begin + kBackwardKeys, keys.end)}, granule);
     if (piece.keys.empty()) continue;
     ++all.count;
-    all.keys += piece.keys.size();
   }
   return all;
 }
@@ -183,21 +173,15 @@ void take_pieces(BackwardCall<T>& call, const BackwardTask& task, const Gradient
   }
 }
 
-/// Asks for the tile's dq and for the rows of the next tile, to come while `keys` keys are computed.
+/// Asks for the tile's dq, and for the rows of the next tile.
 template <class T>
 void ask_for(const GradientQueries<T>& block, const BackwardTask& task, const FoldedRows& queries,
-             const FoldedRows& next, std::int64_t keys, BackwardScratch<T>& scratch) {
+             const FoldedRows& next, BackwardScratch<T>& scratch) {
   Coming& coming = scratch.tile.coming;
-  coming.clear();
-  for (std::int64_t t = 0; t < next.rows.size(); ++t) {
-    coming.add(block.q.row(task.batch, next.head(t), next.token(t)));
-    coming.add(block.d_o.row(task.batch, next.head(t), next.token(t)));
-  }
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t)
-    coming.add(block.dq.row(task.batch, queries.head(t), queries.token(t)));
-  constexpr std::int64_t kKeysAtOnce = 12;  // of each of two products, for two blocks of lanes
-  coming.share_out(scratch.tile.head_dim * static_cast<std::int64_t>(sizeof(Accumulator<T>)),
-                   4 * keys / kKeysAtOnce);
+  coming.tidy();
+  coming.add(block.dq, task.batch, queries);
+  coming.add(block.q, task.batch, next);
+  coming.add(block.d_o, task.batch, next);
 }
 
 /// One tile of queries against the task's keys; then its dq, when it is the task's turn.
@@ -208,18 +192,19 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   using A = Accumulator<T>;
   BackwardTile<A>& tile = scratch.tile;
   const GradientKeys<T>& keys = call.keys[task.block];
-  const Outlook outlook = look(call.pattern, block.positions, queries, keys.positions, tile.lanes);
+  const Outlook outlook =
+      look(call.pattern, block.positions, queries, keys.positions, kBackwardLanes, tile.lanes);
   const Pieces pieces = cut_all(outlook, task.keys, call.products == PairProducts::none ? 1 : 2);
   if (pieces.count == 0) return;
   if (call.terms.bias.values != nullptr) find_tables(queries, call.terms.bias, tile.lanes);
   load_tile(call, block, task, queries, scratch);
-  ask_for(block, task, queries, next, pieces.keys, scratch);
+  ask_for(block, task, queries, next, scratch);
   take_pieces(call, task, block, queries, pieces, scratch);
   if (call.products == PairProducts::matrix) {
     std::array<A*, kBackwardLanes> rows;
     for (std::size_t t = 0; t < rows.size(); ++t)
       rows[t] = tile.dq_rows + static_cast<std::int64_t>(t) * tile.stride;
-    lanes_to_rows<A>(tile.dq_lanes, kBackwardLanes, kBackwardLanes, tile.head_dim, rows.data());
+    lanes_to_rows<A>(tile.dq_lanes, kBackwardLanes, kBackwardLanes, tile.head_dim, nullptr, rows.data());
   }
   Procession& procession = call.procession(task.batch, task.kv_head);
   procession.pass(task.place, number);
@@ -228,10 +213,10 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   const std::int64_t count = queries.rows.size();
   const bool add = !procession.first_at(number) || !block.first;
   give_rows(tile.dq_rows, tile.stride, factor, count, tile.head_dim, add,
-            rows_of<A>(block.dq, task.batch, queries).data());
+            rows_of<kBackwardLanes>(block.dq, task.batch, queries).data());
   if (call.terms.relative.present()) {
     give_rows(scratch.relative.dq_rows, tile.stride, factor, count, tile.head_dim, add,
-              rows_of<A>(block.d_position_q, task.batch, queries).data());
+              rows_of<kBackwardLanes>(block.d_position_q, task.batch, queries).data());
   }
   procession.pass(task.place, number + 1);
 }

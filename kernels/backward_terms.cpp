@@ -11,11 +11,6 @@ namespace {
 
 constexpr std::int64_t kShared = kBackwardLanes - 1;  // distances that a piece has beyond its keys
 
-Interval hull_of(Interval a, Interval b) {
-  if (a.empty()) return b;
-  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
-}
-
 /// The distances between a tile and a piece, the piece's first key first.
 DistanceRows distances_of(Run query_positions, Run key_positions, const FoldedRows& queries,
                           const Piece& piece) {

@@ -13,16 +13,9 @@
 namespace longseq::detail {
 namespace {
 
-constexpr std::int64_t kPiecesPerPoll = 16;  // less than a millisecond of computing
+constexpr std::int64_t kPiecesPerPoll = 16;             // less than a millisecond of computing
+constexpr std::int64_t kRecentKeys = 3 * kForwardKeys;  // that are still in cache when the next task begins
 constexpr double kLn2 = 0.69314718055994530942;
-
-template <class T, class View>
-std::array<T*, kForwardLanes> rows_of(const View& view, const ForwardTask& task, const FoldedRows& queries) {
-  std::array<T*, kForwardLanes> rows{};
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t)
-    rows[static_cast<std::size_t>(t)] = view.row(task.batch, queries.head(t), queries.token(t));
-  return rows;
-}
 
 template <class A>
 void begin_from_nothing(ForwardTile<A>& tile) {
@@ -42,7 +35,7 @@ void load_state(const AttentionState<A>& state, const ForwardTask& task, const F
     any = any || tile.sum[t] != A{0};
   }
   if (!any) return;
-  const auto rows = rows_of<const A>(state.o, task, queries);
+  const auto rows = rows_of<kForwardLanes>(state.o, task.batch, queries);
   rows_to_lanes<A>(rows.data(), queries.rows.size(), tile.head_dim, tile.outputs, kForwardLanes);
   for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
     if (tile.sum[t] != A{0})
@@ -58,12 +51,12 @@ void store_state(const ForwardTile<A>& tile, const AttentionState<A>& state, con
     *state.maximum.row(task.batch, queries.head(t), queries.token(t)) = tile.maximum[t];
     *state.sum.row(task.batch, queries.head(t), queries.token(t)) = tile.sum[t];
   }
-  const auto rows = rows_of<A>(state.o, task, queries);
-  lanes_to_rows<A>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, rows.data());
+  const auto rows = rows_of<kForwardLanes>(state.o, task.batch, queries);
+  lanes_to_rows<A>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, nullptr, rows.data());
 }
 
 template <class T, class A>
-void store_result(ForwardTile<A>& tile, const ForwardResult<T>& result, const ForwardTask& task,
+void store_result(const ForwardTile<A>& tile, const ForwardResult<T>& result, const ForwardTask& task,
                   const FoldedRows& queries) {
   std::array<A, kForwardLanes> factor{};
   for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
@@ -74,12 +67,9 @@ void store_result(ForwardTile<A>& tile, const ForwardResult<T>& result, const Fo
                                       std::log2(static_cast<double>(tile.sum[t]))))
              : -std::numeric_limits<A>::infinity();
   }
-  for (std::int64_t d = 0; d < tile.head_dim; ++d) {
-    for (std::size_t t = 0; t < kForwardLanes; ++t)
-      tile.outputs[d * kForwardLanes + static_cast<std::int64_t>(t)] *= factor[t];
-  }
-  const auto rows = rows_of<T>(result.o, task, queries);
-  lanes_to_rows<T>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, rows.data());
+  const auto rows = rows_of<kForwardLanes>(result.o, task.batch, queries);
+  lanes_to_rows<T>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, factor.data(),
+                   rows.data());
 }
 
 /// The piece's keys in the type that is computed in: where they lie, or widened into the scratch.
@@ -136,17 +126,6 @@ Interval share_of(Interval rows, std::int64_t part, std::int64_t parts) {
   return {rows.begin + rows.size() * part / parts, rows.begin + rows.size() * (part + 1) / parts};
 }
 
-/// Asks for the rows of a tile: they come from memory, and should be there before their turn.
-template <class T>
-void fetch(const TensorView<T>& view, const ForwardTask& task, const FoldedRows& queries) {
-  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
-  constexpr int kForWriting = std::is_const_v<T> ? 0 : 1;
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    const T* row = view.row(task.batch, queries.head(t), queries.token(t));
-    for (std::int64_t d = 0; d < view.shape.head_dim; d += kLine) __builtin_prefetch(row + d, kForWriting, 2);
-  }
-}
-
 /// One task on its way.
 template <class T>
 class TaskRun {
@@ -164,15 +143,13 @@ class TaskRun {
         poll_(poll) {}
 
   void take(const KeyBlock<T>& keys) {
-    const Interval hull = look_at(keys.positions);
-    // Pieces begin at multiples of kForwardKeys, wherever the hull begins: the order of sums must not depend
-    // on which tiles share a task, and so on the number of threads.
-    for (std::int64_t begin = hull.begin / kForwardKeys * kForwardKeys; begin < hull.end;
-         begin += kForwardKeys) {
-      // From an even key on: only the last of all can be without a partner for pairs.
-      const Interval piece{std::max(begin, hull.begin / 2 * 2), std::min(begin + kForwardKeys, hull.end)};
-      if (poll_ && begin / kForwardKeys % kPiecesPerPoll == 0) poll_();
-      take_piece(keys, piece, {piece.end, std::min(piece.end + kForwardKeys, hull.end)});
+    look_at(keys.positions);
+    find_recent(keys);
+    std::int64_t turn = 0;
+    for (Interval piece = piece_from(0), next; !piece.empty(); piece = next) {
+      next = piece_from(piece.end);
+      if (poll_ && turn++ % kPiecesPerPoll == 0) poll_();
+      take_piece(keys, piece, next);
     }
   }
 
@@ -204,14 +181,12 @@ class TaskRun {
       ForwardTile<A>& own = tile(loaded_);
       load_queries(own, queries);
       if (terms_.relative.present()) {
-        rows_to_lanes<T>(rows_of<const T>(block_.position_q, task_, queries).data(), queries.rows.size(),
-                         own.head_dim, scratch_.relative[static_cast<std::size_t>(loaded_)].queries(),
-                         kForwardLanes);
+        rows_to_lanes<T>(rows_of<kForwardLanes>(block_.position_q, task_.batch, queries).data(),
+                         queries.rows.size(), own.head_dim,
+                         scratch_.relative[static_cast<std::size_t>(loaded_)].queries(), kForwardLanes);
       }
-      if (loaded_ + 1 < tiles_) fetch(block_.q, task_, rows(loaded_ + 1));
       if (result_ != nullptr) {
         begin_from_nothing(own);
-        fetch(result_->o, task_, queries);
       } else {
         load_state(block_.state, task_, queries, own);
       }
@@ -219,7 +194,7 @@ class TaskRun {
   }
 
   void load_queries(ForwardTile<A>& own, const FoldedRows& queries) {
-    const auto from = rows_of<const T>(block_.q, task_, queries);
+    const auto from = rows_of<kForwardLanes>(block_.q, task_.batch, queries);
     if (products_ != PairProducts::none) {
       std::array<const Pair*, kForwardLanes> pairs;
       std::transform(from.begin(), from.end(), pairs.begin(),
@@ -231,31 +206,45 @@ class TaskRun {
     }
   }
 
-  /// Fills outlooks_ and gives what the task sees of the key block.
-  Interval look_at(Run keys) {
-    Interval hull{std::numeric_limits<std::int64_t>::max(), 0};
+  /// Fills outlooks_ and what the task sees of the key block.
+  void look_at(Run keys) {
+    seen_[0] = seen_[1] = {};
     for (std::int64_t i = 0; i < tiles_; ++i) {
       Outlook& outlook = outlooks_[static_cast<std::size_t>(i)];
-      outlook = look(pattern_, block_.positions, rows(i), keys, tile(i).lanes);
-      if (!outlook.hull.empty())
-        hull = {std::min(hull.begin, outlook.hull.begin), std::max(hull.end, outlook.hull.end)};
+      outlook = look(pattern_, block_.positions, rows(i), keys, kForwardLanes, tile(i).lanes);
+      for (int n = 0; n < 2; ++n) seen_[n] = hull_of(seen_[n], outlook.hull[n]);
       if (terms_.bias.values != nullptr) find_tables(rows(i), terms_.bias, tile(i).lanes);
       if (terms_.relative.present())
         scratch_.relative[static_cast<std::size_t>(i)].begin_block(block_.positions, rows(i), keys);
     }
-    return hull;
   }
 
-  /// `coming`: the keys of the next piece, fetched meanwhile.
-  void take_piece(const KeyBlock<T>& keys, Interval piece, Interval coming) {
+  /// The next piece that the task sees any of, from `row` on. Pieces begin at multiples of kForwardKeys,
+  /// wherever what is seen begins: the order of sums must not depend on which tiles share a task, and so on
+  /// the number of threads. They may begin at an even key, too: only the last key of all can be without a
+  /// partner for pairs.
+  Interval piece_from(std::int64_t row) const {
+    const auto next_of = [row](Interval seen) { return Interval{std::max(row, seen.begin), seen.end}; };
+    const Interval first = next_of(seen_[0]), second = next_of(seen_[1]);
+    if (first.empty() && second.empty()) return {};
+    const std::int64_t begin = first.empty()    ? second.begin
+                               : second.empty() ? first.begin
+                                                : std::min(first.begin, second.begin);
+    return {begin / 2 * 2, std::min((begin / kForwardKeys + 1) * kForwardKeys, hull_of(first, second).end)};
+  }
+
+  /// `next`: the piece that follows.
+  void take_piece(const KeyBlock<T>& keys, Interval piece, Interval next) {
     const TileBias<A> bias{terms_.bias.values, static_cast<Index<A>>(terms_.bias.reach),
                            static_cast<Index<A>>(keys.positions.stride)};
     if constexpr (std::is_same_v<T, BFloat16>) {
       if (products_ != PairProducts::none) {
         const bool matrix = products_ == PairProducts::matrix;
-        const KeyRows<Pair> key_rows =
+        KeyRows<Pair> key_rows =
             (matrix ? transpose_values : pair)(keys, task_.batch, task_.kv_head, piece, scratch_);
+        key_rows.coming = &scratch_.coming;
         for_each_tile(piece, matrix ? kMatrixKeys : kForwardKeys, 2, [&](std::int64_t i, const Piece& own) {
+          ask_for(keys, next, i, own.keys);
           (matrix ? attend_tile_by_matrix : attend_tile_by_pairs)(tile(i), key_rows, own, bias,
                                                                   scratch_.scores, scratch_.weights);
         });
@@ -264,26 +253,47 @@ class TaskRun {
     }
     const bool relative = terms_.relative.present();
     KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
+    key_rows.coming = &scratch_.coming;
     for_each_tile(piece, kForwardKeys, 1, [&](std::int64_t i, const Piece& own) {
-      if constexpr (std::is_same_v<T, A>) {  // read where they lie
-        ask_for(keys, share_of(coming, i, tiles_), own.keys.size());
-        key_rows.coming = &scratch_.coming;
-      }
+      ask_for(keys, next, i, own.keys);
       if (relative)
         scratch_.relative[static_cast<std::size_t>(i)].fill(terms_.relative, own.keys, scratch_.scores);
       attend_tile(tile(i), key_rows, own, bias, relative, scratch_.scores);
     });
   }
 
-  /// Asks for rows of v, to come while the scores of `keys` keys are computed. (Those of k are read in their
-  /// order, so that the processor fetches them itself.)
-  void ask_for(const KeyBlock<T>& block, Interval rows, std::int64_t keys) {
-    scratch_.coming.clear();
-    for (std::int64_t row = rows.begin; row < rows.end; ++row)
-      scratch_.coming.add(block.v.row(task_.batch, task_.kv_head, row));
-    constexpr std::int64_t kKeysAtOnce = 12;
-    scratch_.coming.share_out(block.v.shape.head_dim * static_cast<std::int64_t>(sizeof(T)),
-                              keys / kKeysAtOnce);
+  /// Asks for what is wanted soon, to come while tile i attends to `keys`: its own place in the result, the
+  /// queries of the tile after it, and the tile's share of the next piece.
+  void ask_for(const KeyBlock<T>& block, Interval next, std::int64_t i, Interval keys) {
+    Coming& coming = scratch_.coming;
+    coming.tidy();
+    const Outlook& outlook = outlooks_[static_cast<std::size_t>(i)];
+    if (result_ != nullptr && keys.end >= std::max(outlook.hull[0].end, outlook.hull[1].end))
+      coming.add(result_->o, task_.batch, rows(i));
+    if (loaded_ == i + 1 && asked_ < loaded_ && loaded_ < tiles_) {
+      coming.add(block_.q, task_.batch, rows(loaded_));
+      asked_ = loaded_;
+    }
+    if constexpr (std::is_same_v<T, A>) {  // keys and values are read where they lie
+      Interval fresh = hull_of(intersect(next, seen_[0]), intersect(next, seen_[1]));
+      for (const Interval& recent : recent_) {
+        if (recent.contains(fresh.begin)) fresh.begin = recent.end;
+      }
+      const Interval share = share_of(fresh, i, tiles_);
+      coming.add(block.k, task_.batch, task_.kv_head, share);
+      coming.add(block.v, task_.batch, task_.kv_head, share);
+    }
+  }
+
+  /// Keys that the thread's last task has left in the cache need not be asked for.
+  void find_recent(const KeyBlock<T>& keys) {
+    const void* const first = keys.k.row(task_.batch, task_.kv_head, 0);
+    recent_[0] = recent_[1] = {};
+    if (scratch_.last_keys == first &&
+        scratch_.last_seen[0].size() + scratch_.last_seen[1].size() <= kRecentKeys)
+      std::copy_n(scratch_.last_seen, 2, recent_);
+    scratch_.last_keys = first;
+    std::copy_n(seen_, 2, scratch_.last_seen);
   }
 
   /// Calls attend(i, what tile i sees of the keys) for the tiles that see anything of the piece, `at_once`
@@ -322,6 +332,9 @@ class TaskRun {
   const PairProducts products_ = products();
   const MatrixUnit matrix_unit_{products_ == PairProducts::matrix};
   std::int64_t loaded_ = 0;  // tiles whose queries and state are in the scratch
+  std::int64_t asked_ = 0;   // tiles whose queries have been asked for
+  Interval seen_[2];         // of the key block, by any tile
+  Interval recent_[2];       // of the key block, by the thread's last task
   std::array<Outlook, kTilesPerTask> outlooks_;
 };
 

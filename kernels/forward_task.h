@@ -40,6 +40,8 @@ struct ForwardScratch {
   A* k;  // [kForwardKeys][head_dim], as v; or their pairs; null where T is A
   A* v;
   Coming coming;
+  const void* last_keys = nullptr;  // of the task before, and the rows of them that it saw
+  Interval last_seen[2];
 };
 
 /// Where a task writes what it has finished, if it takes in all keys at once: it then needs no state.

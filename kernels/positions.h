@@ -21,6 +21,13 @@ constexpr Interval intersect(Interval a, Interval b) {
   return {std::max(a.begin, b.begin), std::min(a.end, b.end)};
 }
 
+/// The smallest interval that holds both.
+constexpr Interval hull_of(Interval a, Interval b) {
+  if (a.empty()) return b;
+  if (b.empty()) return a;
+  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
+}
+
 /// The arithmetic progression start, start + stride, ... of `count` positions. A shard is a short list of
 /// runs; row t of a tensor shard holds the t-th position of its runs, taken one after the other.
 struct Run {

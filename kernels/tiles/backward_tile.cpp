@@ -37,8 +37,7 @@ HWY_NOINLINE void lane_rows(const BackwardStep<A, E>& call, bool masked, std::in
     const E* left = Stage::left(call) + (key - call.operands.origin) * call.operands.k_stride;
     multiply<kRows, kFirst, kLast, A>(sums, Left{left, call.operands.k_stride, Constant<1>()},
                                       Right<E>{Stage::right(call) + call.lanes(lane), kLaneBlock},
-                                      call.steps());
-    call.tile.coming.fetch();
+                                      call.steps(), [&]() HWY_ATTR { call.tile.coming.fetch(); });
     A* HWY_RESTRICT out = Stage::out(call) + call.row(key) + lane;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {

@@ -1,41 +1,75 @@
 // Rows on their way into the second-level cache. Not for use outside kernels/.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/tiles/folded_rows.h"
+
 namespace longseq::detail {
 
-/// Rows that will be wanted soon, asked for a few at a time between products: they come from memory, and all
-/// at once would hold the products up.
+/// Rows that will be wanted soon, asked for line by line between the steps of products: they come from far
+/// away, and many at once would hold the products up.
 class Coming {
  public:
-  static constexpr std::size_t kMostRows = 384;
-
-  void clear() { count_ = at_ = 0; }
-  void add(const void* row) { rows_[count_++] = static_cast<const char*>(row); }
-  /// Shares the rows, of that many bytes, out among `calls` calls of fetch().
-  void share_out(std::int64_t row_bytes, std::int64_t calls) {
-    row_bytes_ = row_bytes;
-    rows_per_call_ =
-        calls > 0 ? (count_ + static_cast<std::size_t>(calls) - 1) / static_cast<std::size_t>(calls) : 0;
+  /// What has been asked for makes room for more.
+  void tidy() {
+    std::move(ranges_.begin() + at_, ranges_.begin() + count_, ranges_.begin());
+    count_ -= at_;
+    at_ = 0;
   }
-  void fetch() {
-    for (std::size_t n = 0; n < rows_per_call_ && at_ < count_; ++n, ++at_) {
-      const char* const row = rows_[at_];
-      for (std::int64_t offset = 0; offset < row_bytes_; offset += kLine)
-        __builtin_prefetch(row + offset, 0, 2);
+
+  /// Tokens `rows` of one head. What finds no room comes when it is used.
+  template <class T>
+  void add(const TensorView<T>& view, std::int64_t batch, std::int64_t head, Interval rows) {
+    if (rows.empty() || count_ == kMostRanges) return;
+    constexpr auto kBytes = static_cast<std::int64_t>(sizeof(T));
+    ranges_[count_++] = {reinterpret_cast<const char*>(view.row(batch, head, rows.begin)),
+                         view.token_stride * kBytes, view.shape.head_dim * kBytes, rows.size()};
+  }
+  /// The rows of a tile.
+  template <class T>
+  void add(const TensorView<T>& view, std::int64_t batch, const FoldedRows& queries) {
+    if (queries.fold == 1) return add(view, batch, queries.first_head, queries.rows);
+    for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
+      const std::int64_t token = queries.token(t);
+      add(view, batch, queries.head(t), {token, token + 1});
     }
   }
 
+  /// Asks for the next `lines` lines.
+  void fetch(std::int64_t lines) {
+    for (; lines > 0 && at_ < count_; --lines) fetch();
+  }
+  /// Asks for the next line.
+  void fetch() {
+    constexpr std::int64_t kLine = 64;
+    if (at_ == count_) return;
+    const Range& range = ranges_[at_];
+    __builtin_prefetch(range.first + row_ * range.row_stride + offset_, 0, 2);
+    offset_ += kLine;
+    if (offset_ < range.row_bytes) return;
+    offset_ = 0;
+    if (++row_ < range.rows) return;
+    row_ = 0;
+    ++at_;
+  }
+
  private:
-  static constexpr std::int64_t kLine = 64;
-  std::array<const char*, kMostRows> rows_;
+  struct Range {
+    const char* first;
+    std::int64_t row_stride;  // bytes
+    std::int64_t row_bytes;
+    std::int64_t rows;
+  };
+  static constexpr std::size_t kMostRanges = 256;  // three tensors' rows of a tile, and more
+  std::array<Range, kMostRanges> ranges_;
   std::size_t count_ = 0;
-  std::size_t at_ = 0;
-  std::size_t rows_per_call_ = 0;
-  std::int64_t row_bytes_ = 0;
+  std::size_t at_ = 0;       // the range that is being asked for, of it
+  std::int64_t row_ = 0;     // the row, and of that
+  std::int64_t offset_ = 0;  // the line, in bytes
 };
 
 }  // namespace longseq::detail

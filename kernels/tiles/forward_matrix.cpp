@@ -27,6 +27,8 @@ using detail::kMatrixDepth;
 using detail::kMatrixSide;
 using detail::Span;
 
+constexpr std::int64_t kKeysPerLine = 4;  // of what is coming
+
 using MatrixStep = ForwardStep<float, Pair>;
 
 /// Finishes the scores of a span; raises block_maximum. kPlain: there is nothing to finish.
@@ -61,6 +63,7 @@ HWY_NOINLINE void finish_scores(const MatrixStep& call, const Span& span) {
 void score_by_matrix(const MatrixStep& call) {
   for (int s = 0; s < call.piece.span_count; ++s) {
     const Span& span = call.piece.spans[s];
+    call.keys.coming->fetch(span.keys.size() / kKeysPerLine);
     detail::multiply({.left = call.keys.k_row(span.keys.begin),
                       .left_row = call.keys.k_stride,
                       .right = call.queries + span.first_lane,

@@ -42,11 +42,11 @@ HWY_NOINLINE void score_rows(const ForwardStep<A, E>& call, bool masked, std::in
   for (int c = kFirst; c < kLast; ++c) maximum[c] = hn::Load(d, call.block_maximum + lane + c * lanes);
   A* HWY_RESTRICT scores = call.score_row(keys.begin) + lane;
   for (std::int64_t key = keys.begin; key < keys.end; key += kRows, scores += kRows * kForwardLanes) {
-    if (call.keys.coming != nullptr) call.keys.coming->fetch();
     Vec<A> sums[kRows][kColumns];
     multiply<kRows, kFirst, kLast, A>(sums, Left{call.keys.k_row(key), call.keys.k_stride, Constant<1>()},
                                       Right<E>{call.queries + lane, kForwardLanes},
-                                      call.tile.head_dim / Element<E>::kValues);
+                                      call.tile.head_dim / Element<E>::kValues,
+                                      [&]() HWY_ATTR { call.keys.coming->fetch(); });
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2

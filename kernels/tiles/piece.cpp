@@ -6,12 +6,6 @@
 namespace longseq::detail {
 namespace {
 
-Interval hull_of(Interval a, Interval b) {
-  if (a.empty()) return b;
-  if (b.empty()) return a;
-  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
-}
-
 /// The keys of each group, cut to the piece; an empty one lies at the end from which it is not seen, so that
 /// the bounds rise from group to group wherever the pattern's do.
 void cut_groups(const Outlook& outlook, Interval keys, std::int64_t granule, Piece& piece) {
@@ -59,15 +53,17 @@ void add_span(const Outlook& outlook, Piece& piece, Interval keys, std::int64_t 
 
 template <class A>
 Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& queries, Run keys,
-             Lanes<A>& lanes) {
+             std::int64_t width, Lanes<A>& lanes) {
   constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+  constexpr std::int64_t kWhole = 8;  // keys, so that no few of them are left over beside a mask
   Outlook outlook;
   outlook.core[0] = outlook.core[1] = {0, kFar};
   lanes.count = queries.rows.size();
   std::int64_t token = -1;
   Interval rows[2];
   std::int64_t position = 0;
-  for (std::int64_t lane = 0; lane < kMostLanes; ++lane) {
+  for (std::int64_t lane = 0; lane < width; ++lane) {
+    if (lane == lanes.count) rows[0] = rows[1] = {};
     if (lane < lanes.count && queries.token(lane) != token) {
       token = queries.token(lane);
       position = block_positions.at(token);
@@ -77,26 +73,28 @@ Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& quer
     }
     lanes.position[lane] = static_cast<Index<A>>(position - keys.start);
     for (int i = 0; i < 2; ++i) {
-      lanes.visible_begin[i][lane] = lane < lanes.count ? static_cast<Index<A>>(rows[i].begin) : Index<A>{0};
-      lanes.visible_size[i][lane] = lane < lanes.count ? static_cast<Index<A>>(rows[i].size()) : Index<A>{0};
+      lanes.visible_begin[i][lane] = static_cast<Index<A>>(rows[i].begin);
+      lanes.visible_size[i][lane] = static_cast<Index<A>>(rows[i].size());
     }
     if (lane >= lanes.count) continue;
     Outlook::Group& group = outlook.groups[lane / kLaneGroup];
     if (lane % kLaneGroup == 0) {
-      outlook.count = static_cast<int>(lane / kLaneGroup) + 1;
-      group = {{{}, {}}, {{0, kFar}, {0, kFar}}};
+      ++outlook.count;
+      group = {{rows[0], rows[1]}, {rows[0], rows[1]}};
     }
     for (int i = 0; i < 2; ++i) {
       group.core[i] = intersect(group.core[i], rows[i]);
       group.hull[i] = hull_of(group.hull[i], rows[i]);
-      outlook.hull = hull_of(outlook.hull, rows[i]);
-      outlook.core[i] = intersect(outlook.core[i], rows[i]);
     }
   }
-  // Whole groups of keys, so that no few of them are left over beside a mask.
-  constexpr std::int64_t kGroup = 8;
+  for (int g = 0; g < outlook.count; ++g) {
+    for (int i = 0; i < 2; ++i) {
+      outlook.hull[i] = hull_of(outlook.hull[i], outlook.groups[g].hull[i]);
+      outlook.core[i] = intersect(outlook.core[i], outlook.groups[g].core[i]);
+    }
+  }
   for (Interval& core : outlook.core) {
-    if (core.end != kFar) core = {(core.begin + kGroup - 1) / kGroup * kGroup, core.end / kGroup * kGroup};
+    if (core.end != kFar) core = {(core.begin + kWhole - 1) / kWhole * kWhole, core.end / kWhole * kWhole};
   }
   return outlook;
 }
@@ -138,7 +136,7 @@ Piece cut(const Outlook& outlook, Interval keys, std::int64_t granule) {
   return piece;
 }
 
-template Outlook look<float>(const Pattern&, Run, const FoldedRows&, Run, Lanes<float>&);
-template Outlook look<double>(const Pattern&, Run, const FoldedRows&, Run, Lanes<double>&);
+template Outlook look<float>(const Pattern&, Run, const FoldedRows&, Run, std::int64_t, Lanes<float>&);
+template Outlook look<double>(const Pattern&, Run, const FoldedRows&, Run, std::int64_t, Lanes<double>&);
 
 }  // namespace longseq::detail

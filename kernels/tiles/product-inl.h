@@ -28,6 +28,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON;
 constexpr int kColumns = 2;
+constexpr std::int64_t kStepsBetween = 4;
 constexpr int kRowsAtOnce = kManyRegisters ? 12 : 6;
 
 template <class A>
@@ -127,11 +128,14 @@ HWY_INLINE void multiply_step(Vec<A> (&sums)[kRows][kColumns], const E* const (&
   }
 }
 
+/// What there is to do between the steps of a product.
+struct Nothing {};
+
 /// sums[r][c] = Σ_n left[r][n] · right[n][c], n < count elements, at least one, for columns kFirst <= c <
-/// kLast.
-template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step>
+/// kLast. Calls between() every few steps.
+template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step, class Between = Nothing>
 HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> left, Right<E> right,
-                         std::int64_t count) {
+                         std::int64_t count, const Between& between = {}) {
   // Rows in fours, each four with a pointer of its own: a distance and thrice it then address any row. Where
   // the distance is a constant, one pointer does.
   constexpr int kSpan = std::is_same_v<Row, std::int64_t> ? 4 : kRows;
@@ -143,6 +147,9 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> lef
   multiply_step<true, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at);
 #pragma GCC unroll 4
   for (std::int64_t n = 1; n < count; ++n) {
+    if constexpr (!std::is_same_v<Between, Nothing>) {
+      if (n % kStepsBetween == 0) between();
+    }
 #pragma GCC unroll 3
     for (int p = 0; p < kPointers; ++p) pointers[p] += left.step;
     right.at += right.step;

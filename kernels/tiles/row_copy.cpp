@@ -168,27 +168,31 @@ HWY_INLINE void to_lanes(const T* const* rows, std::int64_t count, std::int64_t 
 
 template <class T>
 HWY_INLINE void to_rows(const Accumulator<T>* HWY_RESTRICT lanes, std::int64_t width, std::int64_t count,
-                        std::int64_t head_dim, T* const* rows) {
+                        std::int64_t head_dim, const Accumulator<T>* HWY_RESTRICT factors, T* const* rows) {
   using A = Accumulator<T>;
   const hn::ScalableTag<A> d;
   constexpr std::int64_t kSquare = square<A>();
   constexpr std::int64_t kAtOnce = blocks<decltype(d)>() * kSquare;
+  const auto factor_of = [factors](std::int64_t t) { return factors != nullptr ? factors[t] : A{1}; };
   std::int64_t t = 0;
   for (; t + kAtOnce <= count; t += kAtOnce) {
+    const auto factor = factors != nullptr ? hn::LoadU(d, factors + t) : hn::Set(d, A{1});
     std::int64_t dim = 0;
     for (; dim + kSquare <= head_dim; dim += kSquare) {
       hn::Vec<decltype(d)> v[kSquare];
-      for (std::int64_t i = 0; i < kSquare; ++i) v[i] = hn::LoadU(d, lanes + (dim + i) * width + t);
+      for (std::int64_t i = 0; i < kSquare; ++i)
+        v[i] = hn::Mul(factor, hn::LoadU(d, lanes + (dim + i) * width + t));
       transpose(d, v);
       for (std::int64_t i = 0; i < kSquare; ++i) store_blocks(d, v[i], rows + t + i, dim);
     }
     for (; dim < head_dim; ++dim) {
       for (std::int64_t r = 0; r < kAtOnce; ++r)
-        rows[t + r][dim] = static_cast<T>(lanes[dim * width + t + r]);
+        rows[t + r][dim] = static_cast<T>(factor_of(t + r) * lanes[dim * width + t + r]);
     }
   }
   for (; t < count; ++t) {
-    for (std::int64_t dim = 0; dim < head_dim; ++dim) rows[t][dim] = static_cast<T>(lanes[dim * width + t]);
+    for (std::int64_t dim = 0; dim < head_dim; ++dim)
+      rows[t][dim] = static_cast<T>(factor_of(t) * lanes[dim * width + t]);
   }
 }
 
@@ -270,8 +274,8 @@ void pack_pairs(const Pair* rows, std::int64_t stride, std::int64_t count, std::
     to_lanes(rows, count, head_dim, lanes, width);                                                \
   }                                                                                               \
   void to_rows_##name(const Accumulator<T>* lanes, std::int64_t width, std::int64_t count,        \
-                      std::int64_t head_dim, T* const* rows) {                                    \
-    to_rows(lanes, width, count, head_dim, rows);                                                 \
+                      std::int64_t head_dim, const Accumulator<T>* factors, T* const* rows) {     \
+    to_rows(lanes, width, count, head_dim, factors, rows);                                        \
   }                                                                                               \
   void pack_##name(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim, \
                    Accumulator<T>* packed, std::int64_t width) {                                  \
@@ -348,8 +352,8 @@ void transpose_pairs(const BFloat16* first, std::int64_t stride, std::int64_t co
   }                                                                                                \
   template <>                                                                                      \
   void lanes_to_rows<T>(const Accumulator<T>* lanes, std::int64_t width, std::int64_t count,       \
-                        std::int64_t head_dim, T* const* rows) {                                   \
-    HWY_DYNAMIC_DISPATCH(to_rows_##name)(lanes, width, count, head_dim, rows);                     \
+                        std::int64_t head_dim, const Accumulator<T>* factors, T* const* rows) {    \
+    HWY_DYNAMIC_DISPATCH(to_rows_##name)(lanes, width, count, head_dim, factors, rows);            \
   }                                                                                                \
   template <>                                                                                      \
   void pack_rows<T>(const T* rows, std::int64_t stride, std::int64_t count, std::int64_t head_dim, \

@@ -31,10 +31,11 @@ inline constexpr std::int64_t kMostTransposed = 768;
 void transpose_pairs(const BFloat16* first, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
                      Pair* between, Pair* pairs, std::int64_t width);
 
-/// rows[t][d] = lanes[d·width + t] for t < count, d < head_dim.
+/// rows[t][d] = factors[t] · lanes[d·width + t] for t < count, d < head_dim. factors: [width]; null: all
+/// are 1.
 template <class T>
 void lanes_to_rows(const Accumulator<T>* lanes, std::int64_t width, std::int64_t count, std::int64_t head_dim,
-                   T* const* rows);
+                   const Accumulator<T>* factors, T* const* rows);
 
 /// packed[t·width + d] = rows[t·stride + d] for t < count, d < head_dim; columns from head_dim to width
 /// become zero.

@@ -8,6 +8,7 @@
 #include "kernels/attention.h"
 #include "kernels/tiles/coming.h"
 #include "kernels/tiles/dot.h"
+#include "kernels/tiles/folded_rows.h"
 
 namespace longseq::detail {
 
@@ -19,22 +20,6 @@ inline constexpr std::int64_t kMostGroups = kMostLanes / kLaneGroup;
 
 template <class A>
 using Index = std::conditional_t<sizeof(A) == 4, std::int32_t, std::int64_t>;
-
-/// Query rows of a block, one after the other: (token, head) pairs, token by token, so that the heads of one
-/// group read their keys together.
-struct FoldedRows {
-  std::int64_t first_head = 0;
-  std::int64_t fold = 1;  // heads of a token
-  Interval rows;          // of the block's tokens · fold
-
-  // Most often nothing is folded, and dividing takes longer than all else that is done for a row.
-  std::int64_t token(std::int64_t lane) const {
-    return fold == 1 ? rows.begin + lane : (rows.begin + lane) / fold;
-  }
-  std::int64_t head(std::int64_t lane) const {
-    return fold == 1 ? first_head : first_head + (rows.begin + lane) % fold;
-  }
-};
 
 /// The queries of a tile as its kernels see them beside one key block.
 template <class A>
@@ -54,14 +39,14 @@ struct Outlook {
   };
   Group groups[kMostGroups];
   int count = 0;     // groups that have a query
-  Interval hull;     // of all groups
+  Interval hull[2];  // of all groups
   Interval core[2];  // rows that all queries see
 };
 
-/// Fills `lanes` for queries of `block_positions` and gives their outlook.
+/// Fills the first `width` lanes for queries of `block_positions` and gives their outlook.
 template <class A>
 Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& queries, Run keys,
-             Lanes<A>& lanes);
+             std::int64_t width, Lanes<A>& lanes);
 
 /// Fills lanes.table, of all lanes, for the heads of these queries.
 template <class A>
