@@ -15,7 +15,9 @@
 #include "drivers/execution/row_operations.h"
 #include "drivers/inputs.h"
 #include "drivers/layer.h"
+#include "drivers/position_parameters.h"
 #include "drivers/problem.h"
+#include "drivers/prospect.h"
 #include "drivers/run_header.h"
 #include "drivers/strategies.h"
 #include "drivers/tensor_file.h"
@@ -36,8 +38,9 @@ const Command& command() {
                                     "come from the file. --pass backward or both also reads /do, shaped as "
                                     "/q, and writes /dq, /dk and /dv. --dtype bf16 rounds what it reads, and "
                                     "writes f32. --position learned reads /bias (H, 2R+1), negative "
-                                    "distances first; --pattern document "
-                                    "reads /document_starts.",
+                                    "distances first, and writes /dbias; elan reads /elan (H, N), a weight "
+                                    "for each binary digit of the distance, and writes /delan. --pattern "
+                                    "document reads /document_starts.",
                                 .options = {{"input", "FILE", "HDF5 with /q, /k, /v, and /do for gradients"},
                                             {"output", "FILE", "HDF5 to be made: /o, /lse, gradients"},
                                             {"weights", "", "also write /weights (B, H, S, S), S <= 4096"},
@@ -152,34 +155,19 @@ LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, con
       inputs.d_o = Tensor<T>(inputs.q.shape());
       input.read<T>("/do", shard, inputs.d_o.view());
     }
-    if (c.position == "learned") {
-      const std::vector<std::int64_t> extents = input.extents("/bias", 2);
-      if (extents[0] != c.heads || extents[1] % 2 == 0) {
-        throw std::invalid_argument(fmt::format("/bias has the shape ({}); expected (H, 2R+1) with H = {}",
-                                                fmt::join(extents, ", "), c.heads));
-      }
-      inputs.table = input.read_all<T>("/bias");
-      inputs.reach = extents[1] / 2;
-    }
+    read_position_parameters(c, input, inputs);
   });
   expect_finite<T>(comm, "/q", inputs.q.view(), shard, c.seq_len);
   expect_finite<T>(comm, "/k", inputs.k(), shard, c.seq_len);
   expect_finite<T>(comm, "/v", inputs.v(), shard, c.seq_len);
   if (c.pass != "forward") expect_finite<T>(comm, "/do", inputs.d_o.view(), shard, c.seq_len);
-  const auto bad =
-      std::find_if(inputs.table.begin(), inputs.table.end(), [](T value) { return !std::isfinite(value); });
-  if (bad != inputs.table.end()) {
-    const std::int64_t index = bad - inputs.table.begin(), width = 2 * inputs.reach + 1;
-    throw std::invalid_argument(fmt::format("/bias[{}, {}] is NaN or infinite; expected finite numbers",
-                                            index / width, index % width));
-  }
   apply_position(c, shard, inputs);
   return inputs;
 }
 
 /// Everything that attend writes, in the type that it is computed in.
 template <class T>
-void write_results(const Case& c, const Shard& shard, Layer<T>& layer,
+void write_results(MPI_Comm comm, const Case& c, const Shard& shard, Layer<T>& layer,
                    TensorView<const Accumulator<T>> weights, TensorOutput& output) {
   using A = Accumulator<T>;
   const std::vector<std::int64_t> of_queries{c.batch, c.heads, c.seq_len, c.head_dim};
@@ -198,6 +186,7 @@ void write_results(const Case& c, const Shard& shard, Layer<T>& layer,
     output.write<A>("/dq", of_queries, shard, dq);
     output.write<A>("/dk", of_keys, shard, dk);
     output.write<A>("/dv", of_keys, shard, second_half(layer.d_keys.view()));
+    write_position_gradients(comm, c, layer, output);
   }
   if (weights.data != nullptr)
     output.write<A>("/weights", {c.batch, c.heads, c.seq_len, c.seq_len}, shard, weights);
@@ -242,8 +231,22 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
                          weights.view());
   }
   output.open();
-  write_results<T>(c, shard, *layer, std::as_const(weights).view(), output);
+  write_results<T>(comm, c, shard, *layer, std::as_const(weights).view(), output);
   output.finish();
+}
+
+/// The case by the strategy that is predicted to be the fastest here: measures this machine first.
+Case with_best_strategy(const Case& c, const Problem& problem) {
+  Launch launch;
+  MPI_Comm_rank(launch.comm, &launch.rank);
+  MPI_Comm_size(launch.comm, &launch.ranks);
+  launch.placement = find_placement(launch.comm);
+  const std::int64_t cache = read_environment(launch.comm).l3_bytes / launch.placement.ranks_on_node;
+  {
+    ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
+    launch.calibration = calibrate(launch.comm, team, cache);
+  }
+  return foresee(launch, c, problem).chosen;
 }
 
 }  // namespace
@@ -260,20 +263,20 @@ int run_attend(Arguments arguments) {
   force_simd_target(line.at("simd"));
   line.at("output");
   const TensorInput input(line.at("input"));
-  const Case c = case_of(line, input);
+  Case c = case_of(line, input);
   constexpr std::int64_t kMostForWeights = 4096;
   if (line.has("weights") && c.seq_len > kMostForWeights) {
     throw std::invalid_argument(
         fmt::format("--weights with S = {}; expected S <= {}: the weights take S^2 numbers a head", c.seq_len,
                     kMostForWeights));
   }
-  const Problem problem = make_problem(c, ranks, starts_of(c, input));
-  if (c.strategy == kAuto || c.strategy == kAll) {
+  if (c.strategy == kAll) {
     throw std::invalid_argument(
-        fmt::format("--strategy {} with attend; expected one strategy; hint: their answers are the same, "
-                    "ring always runs",
-                    c.strategy));
+        "--strategy all with attend; expected one strategy; hint: their answers are the same, ring always "
+        "runs");
   }
+  if (c.strategy == kAuto) c = with_best_strategy(c, make_problem(c, ranks, starts_of(c, input)));
+  const Problem problem = make_problem(c, ranks, starts_of(c, input));
   if (c.dtype == "f64") {
     attend_file<double>(MPI_COMM_WORLD, c, problem, input, line);
   } else if (c.dtype == "bf16") {

@@ -40,7 +40,16 @@ def rotated(x, sign=1):
     return out
 
 
-def oracle(q, k, v, seen, position, bias):
+def distances(s):
+    return numpy.arange(s)[:, None] - numpy.arange(s)[None, :]
+
+
+def digits(s, count):
+    """Binary digits of the distance, the lowest first; none of a key that comes later. (count, s, s)"""
+    return numpy.stack([numpy.maximum(distances(s), 0) >> n & 1 for n in range(count)])
+
+
+def oracle(q, k, v, seen, position, parameters):
     q, k, v = (numpy.asarray(x, numpy.float64) for x in (q, k, v))
     heads, s, d = q.shape[1:]
     if position == "rotary":
@@ -48,13 +57,14 @@ def oracle(q, k, v, seen, position, bias):
     group = heads // k.shape[1]
     k, v = numpy.repeat(k, group, axis=1), numpy.repeat(v, group, axis=1)
     scores = q @ k.swapaxes(-1, -2) / numpy.sqrt(d)
-    distance = numpy.arange(s)[:, None] - numpy.arange(s)[None, :]
     if position == "learned":
-        reach = bias.shape[1] // 2
-        scores += bias[:, numpy.clip(distance, -reach, reach) + reach]
+        reach = parameters.shape[1] // 2
+        scores += parameters[:, numpy.clip(distances(s), -reach, reach) + reach]
+    if position == "elan":
+        scores += numpy.einsum("hn,nij->hij", parameters, digits(s, parameters.shape[1]))
     if position == "alibi":
         assert heads & (heads - 1) == 0
-        scores -= 2.0 ** (-8.0 * (numpy.arange(heads) + 1) / heads)[:, None, None] * abs(distance)
+        scores -= 2.0 ** (-8.0 * (numpy.arange(heads) + 1) / heads)[:, None, None] * abs(distances(s))
     scores = numpy.where(seen, scores, -numpy.inf)
     highest = scores.max(-1, keepdims=True)
     weights = numpy.exp(scores - highest)
@@ -62,8 +72,10 @@ def oracle(q, k, v, seen, position, bias):
     return (weights / total) @ v, (highest + numpy.log(total))[..., 0], weights / total, abs(scores[numpy.isfinite(scores)]).max()
 
 
-def gradients(q, k, v, d_o, weights, position):
-    """dq, dk, dv of the sum of d_o * o, from the weights: maths.md, section 1."""
+def gradients(q, k, v, d_o, weights, position, parameters):
+    """dq, dk, dv and that of the position term's parameters, for the sum of d_o * o: maths.md, sections 1 and 5. Each
+    with the square of what its errors are held against, beside itself: where nearly everything cancels (rows that see
+    one key, a table of one column), numbers of size 1, or what was summed."""
     q, k, v, d_o = (numpy.asarray(x, numpy.float64) for x in (q, k, v, d_o))
     if position == "rotary":
         q, k = rotated(q), rotated(k)
@@ -71,19 +83,29 @@ def gradients(q, k, v, d_o, weights, position):
     group = q.shape[1] // kv_heads
     wide_k, wide_v = (numpy.repeat(x, group, axis=1) for x in (k, v))
     d_weights = d_o @ wide_v.swapaxes(-1, -2)
-    d_scores = weights * (d_weights - (weights * d_weights).sum(-1, keepdims=True)) / numpy.sqrt(d)
+    d_bias = weights * (d_weights - (weights * d_weights).sum(-1, keepdims=True))
+    d_scores = d_bias / numpy.sqrt(d)
     over_group = lambda x: x.reshape(batch, kv_heads, group, s, d).sum(2)  # noqa: E731
     dq, dk = d_scores @ wide_k, over_group(d_scores.swapaxes(-1, -2) @ q)
     if position == "rotary":
         dq, dk = rotated(dq, -1), rotated(dk, -1)
-    return dq, dk, over_group(weights.swapaxes(-1, -2) @ d_o)
+    named = {"dq": (dq, dq.size), "dk": (dk, dk.size), "dv": (over_group(weights.swapaxes(-1, -2) @ d_o), dk.size)}
+    if position == "learned":
+        reach = parameters.shape[1] // 2
+        at = (numpy.clip(distances(s), -reach, reach) + reach).ravel()
+        d_table = numpy.stack([numpy.bincount(at, x.ravel(), 2 * reach + 1) for x in d_bias.sum(0)])
+        named["dbias"] = (d_table, numpy.sum((weights * d_weights) ** 2))
+    if position == "elan":
+        d_digits = numpy.einsum("bhij,nij->hn", d_bias, digits(s, parameters.shape[1]))
+        named["delan"] = (d_digits, numpy.sum((weights * d_weights) ** 2))
+    return named
 
 
 def make_case(random):
     pattern = random.choice(PATTERNS)
     ranks = int(random.integers(1, 6))
     s = int(random.choice([1, 2, 3, 5, 7, 31, 97, 127, 128, 211, 307]))
-    position = random.choice(["none", "none", "rotary", "alibi", "learned"])
+    position = random.choice(["none", "none", "rotary", "alibi", "learned", "elan"])
     kv_heads = int(random.choice([1, 2]))
     heads = kv_heads * int(random.choice([1, 2, 4] if position == "alibi" else [1, 2, 3]))
     options = {
@@ -102,19 +124,23 @@ def make_case(random):
 
 
 def attend(path, case, random, *more):
-    """Writes an input, runs attend, gives its output, the oracle's (o, lse, weights, largest score) and the input."""
+    """Writes an input, runs attend, gives its output, the oracle's (o, lse, weights, largest score), and its input and
+    the position term's parameters."""
     shape = (case["batch"], case["heads"], case["s"], case["d"])
     kv_shape = (case["batch"], case["kv_heads"], case["s"], case["d"])
     q, k = (case["magnitude"] * random.standard_normal(x) for x in (shape, kv_shape))
     v = random.standard_normal(kv_shape)
     d_o = random.standard_normal(shape)
     starts = numpy.unique(numpy.concatenate([[0], random.integers(0, case["s"], 1 + case["s"] // 20)]))
-    bias = random.standard_normal((case["heads"], 2 * int(random.integers(0, 30)) + 1)).astype(case["dtype"])
+    few = int(random.integers(0, 30))
+    columns = max((case["s"] - 1).bit_length(), 1) + few % 3 if case["position"] == "elan" else 2 * few + 1
+    parameters = random.standard_normal((case["heads"], columns)).astype(case["dtype"])
     q, k, v, d_o = (x.astype(case["dtype"]) for x in (q, k, v, d_o))
     if "bf16" in more:  # what is rounded exactly is not judged
         q, k, v, d_o = (rounded_to_bf16(x) for x in (q, k, v, d_o))
     with h5py.File(path / "in.h5", "w") as file:
-        file.update({"q": q, "k": k, "v": v, "do": d_o, "document_starts": starts, "bias": bias})
+        file.update({"q": q, "k": k, "v": v, "do": d_o, "document_starts": starts})
+        file["elan" if case["position"] == "elan" else "bias"] = parameters
     arguments = [word for name, value in case["options"].items() for word in (f"--{name}", value)]
     finished = run(
         case["ranks"], "attend", "--input", path / "in.h5", "--output", path / "out.h5", "--pattern", case["pattern"],
@@ -125,7 +151,8 @@ def attend(path, case, random, *more):
     seen = mask(case["pattern"], case["causal"], case["s"], case["options"], starts)
     with h5py.File(path / "out.h5") as file:
         output = {name: file[name][()] for name in file}
-    return output, oracle(q, k, v, seen, case["position"], bias.astype(numpy.float64)), (q, k, v, d_o)
+    parameters = parameters.astype(numpy.float64)
+    return output, oracle(q, k, v, seen, case["position"], parameters), (q, k, v, d_o, parameters)
 
 
 def rounded_to_bf16(x):
@@ -150,10 +177,9 @@ def test_attend_matches_the_oracle(tmp_path, seed):
 
 
 def expect_gradients(output, expected, bound, case):
-    """Rows in which nearly everything cancels, such as those that see one key, are held against numbers of size 1."""
-    for name, exact in zip(("dq", "dk", "dv"), expected):
+    for name, (exact, scale) in expected.items():
         assert output[name].shape == exact.shape
-        error = numpy.linalg.norm(output[name] - exact) / numpy.sqrt(numpy.sum(exact**2) + exact.size)
+        error = numpy.linalg.norm(output[name] - exact) / numpy.sqrt(numpy.sum(exact**2) + scale)
         assert error <= bound, (name, case)
 
 
@@ -162,7 +188,7 @@ def test_gradients_match_the_oracle(tmp_path, seed):
     random = numpy.random.default_rng(seed)
     case = make_case(random) | dict(magnitude=1.0)
     output, (_, _, weights, _), tensors = attend(tmp_path, case, random, "--pass", str(random.choice(["both", "backward"])))
-    expect_gradients(output, gradients(*tensors, weights, case["position"]), 1e-5 if case["dtype"] == "f4" else 1e-14, case)
+    expect_gradients(output, gradients(*tensors[:4], weights, case["position"], tensors[4]), 1e-5 if case["dtype"] == "f4" else 1e-14, case)
 
 
 @pytest.mark.parametrize("seed", range(200, 220))
@@ -171,7 +197,7 @@ def test_bf16_stays_within_its_bound(tmp_path, seed):
     case = make_case(random) | dict(magnitude=1.0, dtype="f4", position="none")
     output, (o, _, weights, _), tensors = attend(tmp_path, case, random, "--pass", "both", "--dtype", "bf16")
     assert numpy.linalg.norm(output["o"] - o) / numpy.linalg.norm(o) <= 1e-2, case
-    expect_gradients(output, gradients(*tensors, weights, "none"), 1e-2, case)
+    expect_gradients(output, gradients(*tensors[:4], weights, "none", None), 1e-2, case)
 
 
 def test_every_strategy_layout_and_number_of_ranks_gives_one_answer(tmp_path):

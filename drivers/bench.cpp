@@ -131,7 +131,8 @@ int run_bench(Arguments arguments) {
         fmt::format("{} is already complete: {} cases, nothing to do", output, writer.finished_cases()));
     return conclude(launch, output);
   }
-  for (const Case& c : sweep.cases) expect_runnable(launch, c);  // all, before the first is measured
+  for (const Case& c : sweep.cases)  // all, before the first is measured
+    expect_runnable(launch, c, make_problem(c, launch.ranks));
   if (writer.finished_cases() > 0) {
     say(launch, fmt::format("{} has {} of {} cases: continuing after the last finished one", output,
                             writer.finished_cases(), cases));
@@ -140,7 +141,8 @@ int run_bench(Arguments arguments) {
 
   Progress progress(stderr, progress_wanted(launch.rank, line.at("progress")));
   for (std::int64_t index = writer.finished_cases(); index < cases; ++index) {
-    const Prospect prospect = foresee(launch, sweep.cases[static_cast<std::size_t>(index)]);
+    const Case& asked = sweep.cases[static_cast<std::size_t>(index)];
+    const Prospect prospect = foresee(launch, asked, make_problem(asked, launch.ranks));
     const Case& c = prospect.chosen;
     progress.begin_case(static_cast<int>(index) + 1, static_cast<int>(cases), label(c));
     CaseRecord record = run_case(launch, prospect, show_repetitions(progress, c));

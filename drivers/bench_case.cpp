@@ -4,16 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <limits>
 #include <memory>
 
 #include "drivers/case_record.h"
 #include "drivers/inputs.h"
-#include "drivers/kernel_costs.h"
 #include "drivers/layer.h"
 #include "drivers/problem.h"
-#include "drivers/strategies.h"
 #include "results/agreement.h"
 #include "suite/clean.h"
 #include "suite/memory.h"
@@ -217,55 +214,6 @@ CaseRecord run_typed(const Launch& launch, const Prospect& prospect,
 }
 
 }  // namespace
-
-void expect_runnable(const Launch& launch, const Case& c) {
-  if (c.dataset != "synthetic") on_all_ranks(launch.comm, [&] { expect_corpus(c, launch.data_dir); });
-  const Problem problem = make_problem(c, launch.ranks);
-  if (c.strategy == kAuto) return;  // once it is picked
-  const std::vector<PlannedPass> passes = plan_passes(c, problem, launch.rank);
-  for (const PlannedPass& pass : passes) {
-    std::int64_t pairs = pass.audit.pairs;
-    MPI_Allreduce(MPI_IN_PLACE, &pairs, 1, MPI_INT64_T, MPI_SUM, launch.comm);
-    expect_every_pair(pass.problem, pairs);
-  }
-  expect_memory(launch.comm, rank_bytes(c, passes, threads_for(c.threads, launch.placement)));
-}
-
-namespace {
-
-/// The valid strategies for which there is memory, the same on all ranks. Throws on all ranks what
-/// expect_runnable() says of the last where there is none.
-std::vector<std::string> runnable_strategies(const Launch& launch, Case c, const Problem& problem) {
-  std::vector<std::string> names;
-  std::exception_ptr refusal;
-  for (const std::string& name : valid_strategies(problem)) {
-    c.strategy = name;
-    try {
-      expect_runnable(launch, c);
-      names.push_back(name);
-    } catch (const std::invalid_argument&) {
-      refusal = std::current_exception();
-    }
-  }
-  if (names.empty()) std::rethrow_exception(refusal);
-  return names;
-}
-
-}  // namespace
-
-Prospect foresee(const Launch& launch, const Case& c) {
-  Prospect prospect{c, c.strategy == kAuto, 0};
-  const Problem problem = make_problem(c, launch.ranks);
-  ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
-  const Machine machine = measure_machine(launch.comm, team, launch.placement, launch.calibration, c.dtype,
-                                          c.head_dim, c.pass != "forward");
-  if (prospect.picked) {
-    prospect.chosen.strategy = best_strategy(c, problem, machine, runnable_strategies(launch, c, problem));
-    resolve(prospect.chosen);
-  }
-  prospect.predicted_time = predict_case(prospect.chosen, problem, machine);
-  return prospect;
-}
 
 CaseRecord run_case(const Launch& launch, const Prospect& prospect,
                     const std::function<void(const Measurement&)>& seen) {

@@ -1,45 +1,13 @@
 // One case from its inputs to its verdict: plan, run, repeat, verify, record.
 #pragma once
 
-#include <mpi.h>
-
-#include <cstdint>
-#include <filesystem>
 #include <functional>
-#include <string>
 
+#include "drivers/prospect.h"
 #include "results/record.h"
-#include "suite/calibrate.h"
-#include "suite/case.h"
 #include "suite/measure.h"
-#include "suite/placement.h"
 
 namespace longseq {
-
-/// What all cases of a launch share.
-struct Launch {
-  MPI_Comm comm = MPI_COMM_WORLD;
-  int rank = 0;
-  int ranks = 1;
-  Placement placement;
-  Calibration calibration;
-  std::filesystem::path data_dir;
-};
-
-/// Throws std::invalid_argument on all ranks if the case cannot run here: no such strategy, a corpus that is
-/// missing or too short, not enough memory. Allocates nothing large. Collective.
-void expect_runnable(const Launch& launch, const Case& c);
-
-/// A case before it is run.
-struct Prospect {
-  Case chosen;                // with a planner's strategy
-  bool picked = false;        // it was `auto`
-  double predicted_time = 0;  // s of a repetition
-};
-
-/// Measures what kernels cost just now, picks the strategy of an `auto` case, and predicts the case's time.
-/// Collective; the same on all ranks.
-Prospect foresee(const Launch& launch, const Case& c);
 
 /// The case's record, verdict and all. `seen` is called after each counted repetition. Throws on all ranks
 /// what making the inputs throws. Collective.

@@ -4,6 +4,7 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -22,7 +23,14 @@ namespace longseq {
 namespace {
 
 // Streams of seeded_normal: one for each set of parameters.
-enum Stream : std::uint32_t { kEmbedding, kQueryWeights, kKeyWeights, kValueWeights, kBiasTable };
+enum Stream : std::uint32_t {
+  kEmbedding,
+  kQueryWeights,
+  kKeyWeights,
+  kValueWeights,
+  kBiasTable,
+  kDigitWeights
+};
 
 constexpr int kProjectionTimings = 5;
 constexpr std::int64_t kRowsPerTask = 64;
@@ -150,6 +158,9 @@ LayerInputs<T> make_inputs(const Case& c, const Shard& shard, const std::filesys
     inputs.reach = std::min(kLearnedReach, c.seq_len - 1);
     inputs.table =
         seeded<T>(c.heads * (2 * inputs.reach + 1), static_cast<std::uint64_t>(c.seed), kBiasTable, 1.0);
+  } else if (c.position == "elan") {
+    inputs.digit_weights = seeded<T>(c.heads * distance_digits(c.seq_len), static_cast<std::uint64_t>(c.seed),
+                                     kDigitWeights, 1.0);
   }
   apply_position(c, shard, inputs);
   return inputs;
@@ -166,7 +177,11 @@ void apply_position(const Case& c, const Shard& shard, LayerInputs<T>& inputs) {
   } else if (c.position == "alibi") {
     inputs.reach = c.seq_len - 1;
     inputs.table = alibi_table<T>(c.heads, inputs.reach);
+  } else if (c.position == "elan") {
+    inputs.reach = c.seq_len - 1;
+    inputs.table = elan_table<T>(inputs.digit_weights, c.heads, inputs.reach);
   }
+  inputs.trained = c.position == "learned" || c.position == "elan";
 }
 
 template <class A>
@@ -197,9 +212,15 @@ LayerInputs<T> in_storage(LayerInputs<Accumulator<T>> inputs) {
     if (inputs.d_o.data() != nullptr) own.d_o = rounded(inputs.d_o);  // there, if without rows
     own.table = std::move(inputs.table);
     own.reach = inputs.reach;
+    own.digit_weights = std::move(inputs.digit_weights);
+    own.trained = inputs.trained;
     own.projection_time = inputs.projection_time;
     return own;
   }
+}
+
+std::int64_t distance_digits(std::int64_t seq_len) {
+  return std::max<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(seq_len - 1)), 1);
 }
 
 std::filesystem::path default_data_dir() {

@@ -17,6 +17,8 @@ Layer<T>::Layer(MPI_Comm comm, LayerInputs<T> own_inputs, std::vector<PlannedPas
     tensors.d_o = std::as_const(inputs.d_o).view();
     tensors.dq = dq.view();
     tensors.d_keys = d_keys.view();
+    if (inputs.trained) d_table.resize(inputs.table.size());
+    tensors.d_table = d_table;
   }
   for (PlannedPass& pass : passes) {
     (pass.problem.pass == Pass::forward ? forward_ : backward_) =

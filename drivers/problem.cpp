@@ -92,7 +92,11 @@ std::int64_t rank_bytes(const Case& c, std::span<const PlannedPass> passes, int 
   const std::int64_t scratch = c.dtype == "f64"    ? scratch_bytes<double>(c)
                                : c.dtype == "bf16" ? scratch_bytes<BFloat16>(c)
                                                    : scratch_bytes<float>(c);
-  const std::int64_t bias = c.position == "alibi" ? 2 * c.seq_len * c.heads * problem.accumulator_bytes : 0;
+  const std::int64_t table_row =  // learned ones are small
+      c.position == "alibi" || c.position == "elan" ? 2 * c.seq_len * problem.accumulator_bytes : 0;
+  std::int64_t bias = c.heads * table_row;
+  if (c.position == "elan" && c.pass != "forward")  // its gradient, and each thread's share for a key head
+    bias += (c.heads + threads * problem.group()) * table_row;
   const std::int64_t rows = passes.back().audit.rows;
   std::int64_t layer = 0;  // a corpus' tokens, their embedding, the tables and weights
   if (c.dataset != "synthetic") {

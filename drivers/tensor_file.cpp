@@ -53,6 +53,17 @@ hdf5::Handle memory_rows(std::vector<std::int64_t> extents, std::int64_t rows, s
   return space;
 }
 
+hdf5::Handle space_of(const std::vector<std::int64_t>& extents) {
+  return {H5Screate_simple(static_cast<int>(extents.size()), sizes(extents).data(), nullptr),
+          "describe a dataset"};
+}
+
+template <class T>
+hdf5::Handle create(hid_t file, const std::string& name, hid_t space) {
+  return {H5Dcreate2(file, name.c_str(), native_type<T>(), space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+          "create a dataset"};
+}
+
 }  // namespace
 
 TensorInput::TensorInput(const std::string& path) : path_(path) {
@@ -192,11 +203,8 @@ template <class T>
 void TensorOutput::write(const std::string& name, std::vector<std::int64_t> whole, const Shard& shard,
                          TensorView<const T> rows) {
   on_all_ranks(comm_, [&] {
-    const hdf5::Handle space(H5Screate_simple(static_cast<int>(whole.size()), sizes(whole).data(), nullptr),
-                             "describe a dataset");
-    const hdf5::Handle dataset(
-        H5Dcreate2(file_, name.c_str(), native_type<T>(), space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
-        "create a dataset");
+    const hdf5::Handle space = space_of(whole);
+    const hdf5::Handle dataset = create<T>(file_, name, space);
     std::int64_t first = 0;
     for (const Run& run : shard) {  // independent writes: ranks may have different numbers of runs
       select_run(space, whole, run);
@@ -205,6 +213,19 @@ void TensorOutput::write(const std::string& name, std::vector<std::int64_t> whol
                   fmt::format("write '{}'", name));
       first += run.count;
     }
+  });
+}
+
+template <class T>
+void TensorOutput::write_from_rank_0(const std::string& name, const std::vector<std::int64_t>& extents,
+                                     const std::vector<T>& values) {
+  int rank = 0;
+  MPI_Comm_rank(comm_, &rank);
+  on_all_ranks(comm_, [&] {
+    const hdf5::Handle dataset = create<T>(file_, name, space_of(extents));
+    if (rank != 0) return;
+    hdf5::check(H5Dwrite(dataset, native_type<T>(), H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()),
+                fmt::format("write '{}'", name));
   });
 }
 
@@ -218,6 +239,10 @@ template void TensorInput::read<double>(const std::string&, const Shard&, Tensor
 template std::vector<float> TensorInput::read_all<float>(const std::string&) const;
 template std::vector<double> TensorInput::read_all<double>(const std::string&) const;
 template std::vector<std::int64_t> TensorInput::read_all<std::int64_t>(const std::string&) const;
+template void TensorOutput::write_from_rank_0<float>(const std::string&, const std::vector<std::int64_t>&,
+                                                     const std::vector<float>&);
+template void TensorOutput::write_from_rank_0<double>(const std::string&, const std::vector<std::int64_t>&,
+                                                      const std::vector<double>&);
 template void TensorOutput::write<float>(const std::string&, std::vector<std::int64_t>, const Shard&,
                                          TensorView<const float>);
 template void TensorOutput::write<double>(const std::string&, std::vector<std::int64_t>, const Shard&,

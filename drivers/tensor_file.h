@@ -62,6 +62,11 @@ class TensorOutput {
   void write(const std::string& name, std::vector<std::int64_t> extents, const Shard& shard,
              TensorView<const T> rows);
 
+  /// Creates a dataset of this shape; rank 0 writes its values, those of other ranks are ignored.
+  template <class T>
+  void write_from_rank_0(const std::string& name, const std::vector<std::int64_t>& extents,
+                         const std::vector<T>& values);
+
   void finish();
 
  private:

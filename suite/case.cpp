@@ -63,10 +63,10 @@ void check_case(const Case& c) {
     throw std::invalid_argument(fmt::format("batch {}: expected 1 or more sequences", c.batch));
   const double numbers = static_cast<double>(c.batch) * static_cast<double>(c.heads) *
                          static_cast<double>(c.seq_len) * static_cast<double>(c.head_dim);
-  constexpr std::int64_t kMostForAlibi = 1 << 29;  // its table is indexed with 32 bits
-  if (c.position == "alibi" && c.seq_len > kMostForAlibi) {
-    throw std::invalid_argument(
-        fmt::format("seq-len is {} with alibi positions: expected at most {}", c.seq_len, kMostForAlibi));
+  constexpr std::int64_t kMostForTable = 1 << 29;  // tables are indexed with 32 bits
+  if ((c.position == "alibi" || c.position == "elan") && c.seq_len > kMostForTable) {
+    throw std::invalid_argument(fmt::format("seq-len is {} with {} positions: expected at most {}", c.seq_len,
+                                            c.position, kMostForTable));
   }
   constexpr double kMostNumbers = 72057594037927936.0;  // 2^56: the bytes of all tensors still fit 63 bits
   if (numbers >= kMostNumbers) {

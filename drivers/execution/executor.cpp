@@ -1,5 +1,7 @@
 #include "drivers/execution/executor.h"
 
+#include <algorithm>
+
 #include "drivers/execution/row_operations.h"
 #include "kernels/merge.h"
 #include "kernels/parallel_rows.h"
@@ -82,6 +84,7 @@ void Executor<T>::begin() {
   attention_delta<T>(tensors_.o, tensors_.d_o, memory_.column(kOwnStatistics, heads, 1));
   set_to_zero(tensors_.dq);
   set_to_zero(tensors_.d_keys);
+  std::fill(tensors_.d_table.begin(), tensors_.d_table.end(), A{0});
 }
 
 template <class T>
@@ -101,8 +104,13 @@ void Executor<T>::compute(const Work& work) {
   const Poll poll_messages = [this] { poll(); };
   for (const ForwardWave<T>& wave : work.forward)
     attend<T>(problem_.pattern, bias_of(wave.heads), wave.blocks, poll_messages);
-  for (const BackwardWave<T>& wave : work.backward)
-    attend_backward<T>(problem_.pattern, bias_of(wave.heads), wave.queries, wave.keys, {}, poll_messages);
+  for (const BackwardWave<T>& wave : work.backward) {
+    TermGradients<A> gradients;
+    if (!tensors_.d_table.empty())
+      gradients.bias = tensors_.d_table.data() + wave.heads.begin * bias_.row_size();
+    attend_backward<T>(problem_.pattern, bias_of(wave.heads), wave.queries, wave.keys, gradients,
+                       poll_messages);
+  }
 }
 
 template <class T>

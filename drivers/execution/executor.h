@@ -42,9 +42,9 @@ class Executor {
   Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, const DistanceBias<A>& bias,
            const ShardTensors<T>& tensors);
 
-  /// The problem's pass: forward fills o and lse; backward fills dq and d_keys from o, lse and d_o. With
-  /// `overlap` off all messages of a step end before its tiles are computed: the control. Collective. Runs in
-  /// the caller's TBB arena.
+  /// The problem's pass: forward fills o and lse; backward fills dq, d_keys and d_table from o, lse and d_o.
+  /// With `overlap` off all messages of a step end before its tiles are computed: the control. Collective.
+  /// Runs in the caller's TBB arena.
   PassTimes run(bool overlap);
 
   const Traffic& traffic() const { return messages_.traffic(); }

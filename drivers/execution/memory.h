@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include "drivers/sharding/plan.h"
 #include "kernels/bfloat16.h"
@@ -20,6 +21,7 @@ struct ShardTensors {
   TensorView<const T> d_o{};            // shaped as o
   TensorView<Accumulator<T>> dq{};      // shaped as q
   TensorView<Accumulator<T>> d_keys{};  // shaped as keys: dK, then dV
+  std::span<Accumulator<T>> d_table{};  // shaped as the bias table: this rank's share; empty: not wanted
 };
 
 template <class T>
