@@ -17,13 +17,20 @@ namespace {
 constexpr int kRepetitions = 3;          // of which the fastest counts
 constexpr std::int64_t kMostHeads = 16;  // tasks enough for the threads of a node in a third of a GB
 
-/// A full pattern of some queries on some keys.
+/// Some queries on some keys: all of them, or a causal window.
 struct Probe {
   std::int64_t queries;
   std::int64_t keys;
+  std::int64_t window = 0;  // keys before the query; 0: the full pattern
+
+  Pattern pattern() const {
+    if (window == 0) return {.kind = PatternKind::full, .seq_len = std::max(queries, keys)};
+    return {.kind = PatternKind::local, .causal = true, .seq_len = queries, .window_left = window};
+  }
 };
-// Large; few keys, so that the rows of queries weigh; few queries, for those of keys.
-constexpr Probe kLarge{2048, 2048}, kFewKeys{2048, 96}, kFewQueries{64, 2048};
+// Large; few keys, so that the rows of queries weigh; few queries, for those of keys; a narrow window, for
+// what masks cost.
+constexpr Probe kLarge{2048, 2048}, kFewKeys{2048, 96}, kFewQueries{64, 2048}, kWindow{2048, 2048, 128};
 
 template <class T>
 class Timing {
@@ -52,7 +59,7 @@ class Timing {
 
   /// Seconds of one probe, the slowest rank's.
   double seconds(Probe probe, Pass pass) {
-    const Pattern pattern{.kind = PatternKind::full, .seq_len = shape_.tokens};
+    const Pattern pattern = probe.pattern();
     const Run query_positions{0, 1, probe.queries}, key_positions{0, 1, probe.keys};
     const auto of_queries = [&](auto& tensor) { return tensor.view().tokens({0, probe.queries}); };
     const auto keys = keys_.view().tokens({0, probe.keys});
@@ -99,7 +106,8 @@ class Timing {
       Problem problem;
       problem.head_dim = shape_.head_dim;
       problem.pass = pass;
-      return pass_flops(problem, probe.queries * probe.keys * shape_.heads);
+      return pass_flops(problem,
+                        shape_.heads * probe.pattern().area({0, 1, probe.queries}, {0, 1, probe.keys}));
     };
     const auto rows = [&](std::int64_t count) {
       return static_cast<double>(count * shape_.heads * shape_.head_dim);
@@ -111,6 +119,8 @@ class Timing {
     };
     costs.query_row = beside(kFewKeys) / rows(kFewKeys.queries);
     costs.key_row = beside(kFewQueries) / rows(kFewQueries.keys);
+    costs.masked_row =
+        std::max(0.0, beside(kWindow) / rows(kWindow.queries) - costs.query_row - costs.key_row);
     return costs;
   }
 
@@ -135,6 +145,19 @@ void measure_kernels(MPI_Comm comm, ThreadTeam& team, std::int64_t head_dim, boo
   if (backward) machine.backward = timing.costs(Pass::backward);
 }
 
+/// Messages as tensors are sent, the same on all ranks.
+Link measure_link(MPI_Comm comm, const Calibration& calibration) {
+  const MessageCosts& messages = calibration.messages;
+  if (messages.sizes.empty()) return {0, {{1, calibration.triad}}};
+  Link link{messages.latency.front(), {}};
+  for (std::int64_t size = 1 << 15; size <= (2 << 20); size *= 8) {
+    const auto bytes = static_cast<double>(size);
+    const double seconds = cold_shift_seconds(comm, size);
+    link.rates.push_back({bytes, bytes / std::max(seconds - link.latency, seconds / 2)});
+  }
+  return link;
+}
+
 }  // namespace
 
 Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placement,
@@ -145,13 +168,8 @@ Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placem
   machine.source = "calibrated in this launch";
   machine.ranks_per_node = placement.ranks_on_node;
   machine.memory_bandwidth = calibration.triad;
-  const MessageCosts& messages = calibration.messages;
-  // Within one node ranks copy; between nodes the same measurements are of the network.
-  machine.node_latency = machine.network_latency = messages.sizes.empty() ? 0 : messages.latency.front();
-  machine.node_bandwidth = machine.network_bandwidth =
-      messages.sizes.empty()
-          ? calibration.triad
-          : *std::max_element(messages.ring_bandwidth.begin(), messages.ring_bandwidth.end());
+  machine.node = machine.network =
+      measure_link(comm, calibration);  // of whichever it is that lies between ranks
   if (dtype == "f64") {
     measure_kernels<double>(comm, team, head_dim, backward, machine);
   } else if (dtype == "bf16") {
@@ -159,12 +177,8 @@ Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placem
   } else {
     measure_kernels<float>(comm, team, head_dim, backward, machine);
   }
-  double per_rank[] = {machine.memory_bandwidth, machine.node_bandwidth, machine.node_latency};
-  MPI_Bcast(per_rank, 3, MPI_DOUBLE, 0, comm);
+  MPI_Bcast(&machine.memory_bandwidth, 1, MPI_DOUBLE, 0, comm);
   MPI_Bcast(&machine.ranks_per_node, 1, MPI_INT, 0, comm);
-  machine.memory_bandwidth = per_rank[0];
-  machine.node_bandwidth = machine.network_bandwidth = per_rank[1];
-  machine.node_latency = machine.network_latency = per_rank[2];
   return machine;
 }
 

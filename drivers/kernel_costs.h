@@ -12,7 +12,7 @@
 
 namespace longseq {
 
-/// Some tenths of a second: attention of three shapes, forward and if `backward` also that, all ranks at
+/// Some tenths of a second: attention of four shapes, forward and if `backward` also that, all ranks at
 /// once; the slowest rank's. Messages and memory are the launch's calibration. The same on all ranks.
 /// Collective.
 Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placement,

@@ -51,11 +51,14 @@ int trips_for(std::int64_t bytes) {
   return static_cast<int>(std::clamp<std::int64_t>((8 << 20) / bytes, 5, 200));
 }
 
-/// Seconds of the median of several exchanges.
-double median_of(int trips, const std::function<void()>& exchange) {
+/// Seconds of the median of several exchanges; `prepare` is not timed.
+double median_of(
+    int trips, const std::function<void()>& exchange, const std::function<void()>& prepare = [] {}) {
+  prepare();
   exchange();
   std::vector<double> seconds;
   for (int trip = 0; trip < trips; ++trip) {
+    prepare();
     const double start = steady_seconds();
     exchange();
     seconds.push_back(steady_seconds() - start);
@@ -64,20 +67,25 @@ double median_of(int trips, const std::function<void()>& exchange) {
   return seconds[static_cast<std::size_t>(trips / 2)];
 }
 
-/// Bytes/s that each rank sends while all shift `size` bytes to the next, the slowest rank's.
-double shift_rate(MPI_Comm comm, const std::vector<char>& out, std::vector<char>& in, std::int64_t size) {
+/// Seconds in which all ranks shift `size` bytes to the next, the slowest rank's. `place`, which is not
+/// timed, says where in the buffers those of each trip lie.
+double shift_seconds(
+    MPI_Comm comm, const char* out, char* in, std::int64_t size,
+    const std::function<std::int64_t()>& place = [] { return std::int64_t{0}; }) {
   int rank = 0, ranks = 1;
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &ranks);
   const int count = static_cast<int>(size);
   const int next = (rank + 1) % ranks, previous = (rank + ranks - 1) % ranks;
   barrier_watched(comm);
-  double shift = median_of(trips_for(size), [&] {
-    MPI_Sendrecv(out.data(), count, MPI_BYTE, next, kTag, in.data(), count, MPI_BYTE, previous, kTag, comm,
+  std::int64_t at = 0;
+  const auto exchange = [&] {
+    MPI_Sendrecv(out + at, count, MPI_BYTE, next, kTag, in + at, count, MPI_BYTE, previous, kTag, comm,
                  MPI_STATUS_IGNORE);
-  });
+  };
+  double shift = median_of(trips_for(size), exchange, [&] { at = place(); });
   MPI_Allreduce(MPI_IN_PLACE, &shift, 1, MPI_DOUBLE, MPI_MAX, comm);
-  return static_cast<double>(size) / shift;
+  return shift;
 }
 
 MessageCosts measure_messages(MPI_Comm comm) {
@@ -108,7 +116,8 @@ MessageCosts measure_messages(MPI_Comm comm) {
     MPI_Bcast(&half, 1, MPI_DOUBLE, 0, comm);
     costs.latency.push_back(half);
     costs.pingpong_bandwidth.push_back(static_cast<double>(size) / half);
-    costs.ring_bandwidth.push_back(shift_rate(comm, out, in, size));
+    costs.ring_bandwidth.push_back(static_cast<double>(size) /
+                                   shift_seconds(comm, out.data(), in.data(), size));
   }
   return costs;
 }
@@ -136,9 +145,24 @@ double ring_shift_rate(MPI_Comm comm) {
   for (const std::int64_t size : {std::int64_t{256} << 10, std::int64_t{2} << 20}) {
     const std::vector<char> out(static_cast<std::size_t>(size), 1);
     std::vector<char> in(out.size());
-    if (ranks > 1) best = std::max(best, shift_rate(comm, out, in, size));
+    if (ranks > 1)
+      best = std::max(best, static_cast<double>(size) / shift_seconds(comm, out.data(), in.data(), size));
   }
   return best;
+}
+
+double cold_shift_seconds(MPI_Comm comm, std::int64_t bytes) {
+  int ranks = 1;
+  MPI_Comm_size(comm, &ranks);
+  if (ranks == 1) return 0;
+  constexpr std::int64_t kPool = 32 << 20;  // bytes, more than the caches that a core has to itself
+  std::vector<char> out(static_cast<std::size_t>(std::max(kPool, bytes)), 1), in(out.size());
+  std::int64_t at = 0;
+  return shift_seconds(comm, out.data(), in.data(), bytes, [&] {
+    at = at + 2 * bytes <= static_cast<std::int64_t>(out.size()) ? at + bytes : 0;
+    barrier_watched(comm);
+    return at;
+  });
 }
 
 Calibration calibrate(MPI_Comm comm, ThreadTeam& team, std::int64_t cache_bytes) {

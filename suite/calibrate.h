@@ -45,6 +45,11 @@ Calibration calibrate(MPI_Comm comm, ThreadTeam& team, std::int64_t cache_bytes)
 /// rank.
 double ring_shift_rate(MPI_Comm comm);
 
+/// Seconds that the slowest rank takes to shift a message to the next, from and to memory that its core has
+/// not had in its own caches for some time: what an exchange of tensors costs, where ring_bandwidth is the
+/// most that the link can do. 0 with one rank.
+double cold_shift_seconds(MPI_Comm comm, std::int64_t bytes);
+
 /// As stored in /calibration.
 Group calibration_group(const Calibration& calibration);
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/program_options.hpp>
 #include <cmath>
 #include <fstream>
@@ -67,16 +68,27 @@ class Values {
 
 }  // namespace
 
+double Link::seconds(double bytes) const {
+  const auto above =
+      std::find_if(rates.begin(), rates.end(), [&](const Rate& rate) { return rate.bytes > bytes; });
+  if (above == rates.begin()) return latency + bytes / above->per_second;
+  const Rate& below = *(above - 1);
+  double rate = below.per_second;
+  if (above != rates.end()) {
+    const double part = std::log(bytes / below.bytes) / std::log(above->bytes / below.bytes);
+    rate += part * (above->per_second - below.per_second);
+  }
+  return latency + bytes / rate;
+}
+
 Machine read_machine(const std::string& path, const std::string& dtype) {
   const Values values(path);
   Machine machine;
   machine.name = values.text("name");
   machine.source = values.text("source");
   machine.ranks_per_node = values.whole("ranks_per_node");
-  machine.node_latency = values.number("node_latency");
-  machine.node_bandwidth = values.number("node_bandwidth");
-  machine.network_latency = values.number("network_latency");
-  machine.network_bandwidth = values.number("network_bandwidth");
+  machine.node = {values.number("node_latency"), {{1, values.number("node_bandwidth")}}};
+  machine.network = {values.number("network_latency"), {{1, values.number("network_bandwidth")}}};
   machine.memory_bandwidth = values.number("memory_bandwidth");
   const double f32 = values.number("flops_f32");
   const double peak = dtype == "f64"    ? values.number_or("flops_f64", f32 / 2)
@@ -84,8 +96,13 @@ Machine read_machine(const std::string& path, const std::string& dtype) {
                                         : f32;
   // A row is read and written a few times: what that costs where the file says nothing of it.
   const double row = 4.0 * (dtype == "f64" ? sizeof(double) : sizeof(float)) / machine.memory_bandwidth;
-  machine.forward = {peak * values.number_or("forward_efficiency", kUsualEfficiency), row, row, 0};
-  machine.backward = {peak * values.number_or("backward_efficiency", kUsualEfficiency), 2 * row, 2 * row, 0};
+  const auto costs = [&](const char* efficiency, double own_row, double flops_per_key) {
+    constexpr double kMaskedKeys = 16;  // half a lane group at either end
+    const double rate = peak * values.number_or(efficiency, kUsualEfficiency);
+    return KernelCosts{rate, own_row, own_row, kMaskedKeys * flops_per_key / rate, 0};
+  };
+  machine.forward = costs("forward_efficiency", row, 4);
+  machine.backward = costs("backward_efficiency", 2 * row, 10);
   return machine;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "drivers/sharding/plan.h"
 
@@ -13,7 +14,21 @@ struct KernelCosts {
   double flops_per_second = 0;
   double query_row = 0;  // s per row, head and dimension: loaded, turned, written back
   double key_row = 0;
+  double masked_row = 0;  // the same of a row that sees only some keys of a tile: what is computed in vain
   double call = 0;  // s per step that computes anything
+};
+
+/// What a message takes between two ranks, by its size.
+struct Link {
+  struct Rate {
+    double bytes;
+    double per_second;  // B/s, beyond the latency
+  };
+  double latency = 0;  // s
+  std::vector<Rate>
+      rates;  // by ascending size; between two sizes by their logarithms, beyond them as the last
+
+  double seconds(double bytes) const;
 };
 
 struct Machine {
@@ -22,11 +37,9 @@ struct Machine {
   int ranks_per_node = 1;
   KernelCosts forward;
   KernelCosts backward;
-  double node_latency = 0;       // s between ranks of a node
-  double node_bandwidth = 0;     // B/s that one rank copies from another's memory: its own cores do it
-  double network_latency = 0;    // s between nodes
-  double network_bandwidth = 0;  // B/s of one rank's share of the network, each way
-  double memory_bandwidth = 0;   // B/s of one rank
+  Link node;                    // one rank copies from another's memory: its own cores do it
+  Link network;                 // one rank's share of it, each way
+  double memory_bandwidth = 0;  // B/s of one rank
 
   const KernelCosts& costs(Pass pass) const { return pass == Pass::forward ? forward : backward; }
 };

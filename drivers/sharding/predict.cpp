@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <tuple>
 
 #include "drivers/sharding/audit.h"
@@ -10,31 +9,64 @@
 namespace longseq {
 namespace {
 
-/// Keys beyond the mask that a query computes where a tile is partly masked: half a lane group at either end.
-constexpr double kMaskedKeys = 16;
 constexpr double kAccesses = 3;  // of memory for an addition: two reads and a write
+
+/// Rows of the queries that see any of the keys. The ends of what a query sees rise with its position, but
+/// for the first rows of a global pattern, which are few.
+std::int64_t rows_that_see(const Pattern& pattern, const Run& queries, const Run& keys) {
+  const auto first_where = [&](const auto& holds) {
+    std::int64_t low = 0, high = queries.count;
+    while (low < high) {
+      const std::int64_t middle = (low + high) / 2;
+      const VisibleKeys seen = pattern.visible_keys(queries.at(middle));
+      holds(hull_of(seen.first, seen.second)) ? high = middle : low = middle + 1;
+    }
+    return low;
+  };
+  const std::int64_t begin = first_where([&](Interval seen) { return seen.end > keys.start; });
+  return std::max<std::int64_t>(first_where([&](Interval seen) { return seen.begin > keys.last(); }) - begin,
+                                0);
+}
 
 double compute_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan,
                        const Step& step) {
   const KernelCosts& costs = machine.costs(problem.pass);
   const auto numbers = static_cast<double>(problem.batch * problem.head_dim);  // of a row and head
   double seconds = step.tiles.empty() ? 0 : costs.call;
-  std::set<std::tuple<int, std::int64_t, std::int64_t>> queries;
+  std::map<std::tuple<int, std::int64_t, std::int64_t>, double> query_rows;  // of all heads
   for (const Tile& tile : step.tiles) {
     const Run query_run = positions_of(buffer_of(plan, tile.queries), tile.query_rows);
     const Run key_run = positions_of(buffer_of(plan, tile.keys), tile.key_rows);
     const auto heads = static_cast<double>(tile.heads.size());
     const auto visible = static_cast<double>(problem.pattern.area(query_run, key_run));
     const auto all = static_cast<double>(query_run.count) * static_cast<double>(key_run.count);
-    const double masked =
-        visible < all ? std::min(all - visible, kMaskedKeys * static_cast<double>(query_run.count)) : 0;
-    seconds += (visible + masked) * heads * pass_flops(problem, 1) / costs.flops_per_second;
-    seconds += costs.key_row * static_cast<double>(key_run.count) * numbers *
-               static_cast<double>(problem.kv_heads_of(tile.heads).size());
-    if (queries.emplace(tile.queries, tile.query_rows.begin, tile.heads.begin).second)
-      seconds += costs.query_row * static_cast<double>(query_run.count) * numbers * heads;
+    const auto rows = static_cast<double>(rows_that_see(problem.pattern, query_run, key_run));
+    const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
+    const auto seen_keys =
+        static_cast<double>(key_run.rows_in(seen.first).size() + key_run.rows_in(seen.second).size());
+    seconds += visible * heads * pass_flops(problem, 1) / costs.flops_per_second;
+    if (visible < all) seconds += costs.masked_row * rows * heads * numbers;
+    seconds +=
+        costs.key_row * seen_keys * numbers * static_cast<double>(problem.kv_heads_of(tile.heads).size());
+    double& loaded = query_rows[{tile.queries, tile.query_rows.begin, tile.heads.begin}];
+    loaded = std::max(loaded, rows * heads);
   }
+  for (const auto& [queries, rows] : query_rows) seconds += costs.query_row * rows * numbers;
   return seconds;
+}
+
+/// What a pass does with the rank's own tensors: forward it divides the outputs by their sums, in place;
+/// backward it takes delta from the outputs and their gradients, and begins the other gradients.
+double own_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan) {
+  const auto of = [&](Payload payload) {
+    return bytes_per_row(problem, payload, all_heads(problem, payload));
+  };
+  const std::int64_t bytes = problem.pass == Pass::forward
+                                 ? 2 * of(Payload::outputs)
+                                 : of(Payload::outputs) + of(Payload::output_gradients) +
+                                       of(Payload::query_gradients) + of(Payload::key_gradients);
+  return static_cast<double>(tokens_in(buffer_of(plan, kOwnOutputs).positions) * bytes) /
+         machine.memory_bandwidth;
 }
 
 bool same_node(const Machine& machine, int a, int b) {
@@ -51,9 +83,9 @@ Arrival arrival(const Machine& machine, int rank, const StepCost& step) {
   Arrival result;
   for (const StepCost::Incoming& message : step.incoming) {
     if (same_node(machine, rank, message.peer)) {
-      result.copying += machine.node_latency + message.bytes / machine.node_bandwidth;
+      result.copying += machine.node.seconds(message.bytes);
     } else {
-      result.network += machine.network_latency + message.bytes / machine.network_bandwidth;
+      result.network += machine.network.seconds(message.bytes);
     }
   }
   return result;
@@ -90,6 +122,9 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
     }
     steps.push_back(std::move(cost));
   }
+  if (!steps.empty())
+    (problem.pass == Pass::forward ? steps.back() : steps.front()).merge +=
+        own_seconds(problem, machine, plan);
   return steps;
 }
 

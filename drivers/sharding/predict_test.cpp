@@ -30,7 +30,7 @@ Problem full_problem(int ranks, Pass pass = Pass::forward) {
 Machine simple_machine(double flops, double bandwidth) {
   Machine machine;
   machine.forward.flops_per_second = machine.backward.flops_per_second = flops;
-  machine.node_bandwidth = machine.network_bandwidth = bandwidth;
+  machine.node = machine.network = {0, {{1, bandwidth}}};
   machine.memory_bandwidth = 1e30;
   return machine;
 }
@@ -83,6 +83,14 @@ TEST(Predict, ARankWaitsForALateOne) {
   EXPECT_DOUBLE_EQ(times[0].total, 6);
   EXPECT_DOUBLE_EQ(times[1].total, 5);  // its second step's message starts at 5, when rank 0 gets there
   EXPECT_DOUBLE_EQ(times[1].waiting, 3);
+}
+
+TEST(Link, InterpolatesItsRatesByTheSizesLogarithm) {
+  const Link link{1, {{10, 5}, {1000, 1}}};
+  EXPECT_DOUBLE_EQ(link.seconds(5), 1 + 5 / 5.0);
+  EXPECT_DOUBLE_EQ(link.seconds(10), 1 + 10 / 5.0);
+  EXPECT_DOUBLE_EQ(link.seconds(100), 1 + 100 / 3.0);
+  EXPECT_DOUBLE_EQ(link.seconds(4000), 1 + 4000 / 1.0);
 }
 
 class MachineFile : public testing::Test {
