@@ -218,6 +218,22 @@ def test_every_strategy_layout_and_number_of_ranks_gives_one_answer(tmp_path):
         assert max(abs(answer[name] - answers[0][name]).max() for answer in answers) < 3e-14, name
 
 
+def test_the_strategy_may_be_left_to_the_predictor(tmp_path):
+    random = numpy.random.default_rng(10)
+    case = make_case(random) | dict(pattern="document", ranks=2, s=307, strategy="auto", dtype="f8", magnitude=1.0)
+    output, (o, _, weights, _), tensors = attend(tmp_path, case, random, "--pass", "both")
+    assert numpy.linalg.norm(output["o"] - o) / numpy.linalg.norm(o) < 1e-14
+    expect_gradients(output, gradients(*tensors[:4], weights, case["position"], tensors[4]), 1e-14, case)
+
+
+def test_elan_with_too_few_digits_is_refused(tmp_path):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.update({name: numpy.ones((1, 2, 9, 8), "f4") for name in "qkv"} | {"elan": numpy.ones((2, 3), "f4")})
+    where = ("--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5")
+    said = error_lines(run(2, "attend", *where, "--position", "elan"))
+    assert len(said) == 1 and "/elan has the shape (2, 3)" in said[0] and "N >= 4" in said[0]
+
+
 def test_gradients_without_do_are_refused(tmp_path):
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file.update({name: numpy.ones((1, 1, 4, 8), "f4") for name in "qkv"})

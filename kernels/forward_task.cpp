@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <type_traits>
 #include <utility>
 
+#include "kernels/forward_rows.h"
 #include "kernels/tiles/pairs.h"
 #include "kernels/tiles/row_copy.h"
 
@@ -15,111 +15,6 @@ namespace {
 
 constexpr std::int64_t kPiecesPerPoll = 16;             // less than a millisecond of computing
 constexpr std::int64_t kRecentKeys = 3 * kForwardKeys;  // that are still in cache when the next task begins
-constexpr double kLn2 = 0.69314718055994530942;
-
-template <class A>
-void begin_from_nothing(ForwardTile<A>& tile) {
-  std::fill_n(tile.maximum, kForwardLanes, -std::numeric_limits<A>::infinity());
-  std::fill_n(tile.sum, kForwardLanes, A{0});
-  std::fill_n(tile.outputs, tile.head_dim * kForwardLanes, A{0});
-}
-
-template <class A>
-void load_state(const AttentionState<A>& state, const ForwardTask& task, const FoldedRows& queries,
-                ForwardTile<A>& tile) {
-  begin_from_nothing(tile);
-  bool any = false;
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    tile.maximum[t] = *state.maximum.row(task.batch, queries.head(t), queries.token(t));
-    tile.sum[t] = *state.sum.row(task.batch, queries.head(t), queries.token(t));
-    any = any || tile.sum[t] != A{0};
-  }
-  if (!any) return;
-  const auto rows = rows_of<kForwardLanes>(state.o, task.batch, queries);
-  rows_to_lanes<A>(rows.data(), queries.rows.size(), tile.head_dim, tile.outputs, kForwardLanes);
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    if (tile.sum[t] != A{0})
-      continue;  // else the row has seen no key yet, and its outputs may be uninitialised
-    for (std::int64_t d = 0; d < tile.head_dim; ++d) tile.outputs[d * kForwardLanes + t] = A{0};
-  }
-}
-
-template <class A>
-void store_state(const ForwardTile<A>& tile, const AttentionState<A>& state, const ForwardTask& task,
-                 const FoldedRows& queries) {
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    *state.maximum.row(task.batch, queries.head(t), queries.token(t)) = tile.maximum[t];
-    *state.sum.row(task.batch, queries.head(t), queries.token(t)) = tile.sum[t];
-  }
-  const auto rows = rows_of<kForwardLanes>(state.o, task.batch, queries);
-  lanes_to_rows<A>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, nullptr, rows.data());
-}
-
-template <class T, class A>
-void store_result(const ForwardTile<A>& tile, const ForwardResult<T>& result, const ForwardTask& task,
-                  const FoldedRows& queries) {
-  std::array<A, kForwardLanes> factor{};
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    const bool seen = tile.sum[t] != A{0};
-    factor[static_cast<std::size_t>(t)] = seen ? A{1} / tile.sum[t] : A{0};
-    *result.lse.row(task.batch, queries.head(t), queries.token(t)) =
-        seen ? static_cast<A>(kLn2 * (static_cast<double>(tile.maximum[t]) +
-                                      std::log2(static_cast<double>(tile.sum[t]))))
-             : -std::numeric_limits<A>::infinity();
-  }
-  const auto rows = rows_of<kForwardLanes>(result.o, task.batch, queries);
-  lanes_to_rows<T>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, factor.data(),
-                   rows.data());
-}
-
-/// The piece's keys in the type that is computed in: where they lie, or widened into the scratch.
-template <class T>
-KeyRows<Accumulator<T>> widen(const KeyBlock<T>& keys, std::int64_t b, std::int64_t kv_head, Interval piece,
-                              ForwardScratch<T>& scratch) {
-  if constexpr (std::is_same_v<T, Accumulator<T>>) {
-    return {keys.k.row(b, kv_head, 0), keys.v.row(b, kv_head, 0), keys.k.token_stride, keys.v.token_stride,
-            0};
-  } else {
-    const std::int64_t head_dim = keys.k.shape.head_dim;
-    pack_rows(keys.k.row(b, kv_head, piece.begin), keys.k.token_stride, piece.size(), head_dim, scratch.k,
-              head_dim);
-    pack_rows(keys.v.row(b, kv_head, piece.begin), keys.v.token_stride, piece.size(), head_dim, scratch.v,
-              head_dim);
-    return {scratch.k, scratch.v, head_dim, head_dim, piece.begin};
-  }
-}
-
-/// The piece's keys and values as pairs: of dimensions, and of keys. A piece of an odd number gets a key of
-/// zeros.
-KeyRows<Pair> pair(const KeyBlock<BFloat16>& keys, std::int64_t b, std::int64_t kv_head, Interval piece,
-                   ForwardScratch<BFloat16>& scratch) {
-  const std::int64_t head_dim = keys.k.shape.head_dim;
-  Pair* k = reinterpret_cast<Pair*>(scratch.k);
-  Pair* v = reinterpret_cast<Pair*>(scratch.v);
-  pack_rows(reinterpret_cast<const Pair*>(keys.k.row(b, kv_head, piece.begin)), keys.k.token_stride / 2,
-            piece.size(), head_dim / 2, k, head_dim / 2);
-  std::fill_n(k + piece.size() * head_dim / 2, piece.size() % 2 * head_dim / 2, Pair{});
-  pair_rows(keys.v.row(b, kv_head, piece.begin), keys.v.token_stride, piece.size(), head_dim, v, head_dim);
-  return {k, v, head_dim / 2, head_dim, piece.begin};
-}
-
-/// The same for the matrix unit: the values transposed, and zeros beyond the piece.
-KeyRows<Pair> transpose_values(const KeyBlock<BFloat16>& keys, std::int64_t b, std::int64_t kv_head,
-                               Interval piece, ForwardScratch<BFloat16>& scratch) {
-  const std::int64_t head_dim = keys.k.shape.head_dim, half = head_dim / 2;
-  constexpr std::int64_t kPairs = kForwardKeys / 2, kRow = kPairs + kMatrixSide;
-  Pair* const k = reinterpret_cast<Pair*>(scratch.k);  // with v one after the other, and room enough
-  Pair* const pairs = k + kRow * head_dim;
-  Pair* const v = pairs + kPairs * head_dim;
-  transpose_pairs(keys.v.row(b, kv_head, piece.begin), keys.v.token_stride, piece.size(), head_dim, pairs, v,
-                  kRow);
-  const Pair* const rows = reinterpret_cast<const Pair*>(keys.k.row(b, kv_head, piece.begin));
-  if (piece.end + kMatrixDepth <= keys.k.shape.tokens)  // what lies beyond may be read, too
-    return {rows, v, keys.k.token_stride / 2, kRow, piece.begin};
-  pack_rows(rows, keys.k.token_stride / 2, piece.size(), half, k, half);
-  std::fill_n(k + piece.size() * half, kMatrixDepth * half, Pair{});
-  return {k, v, half, kRow, piece.begin};
-}
 
 /// Part number `part` of `parts` of the rows.
 Interval share_of(Interval rows, std::int64_t part, std::int64_t parts) {
@@ -157,9 +52,9 @@ class TaskRun {
     for (std::int64_t i = 0; i < tiles_; ++i) {
       if (i >= loaded_) load(i);  // a tile that sees nothing
       if (result_ != nullptr) {
-        store_result(tile(i), *result_, task_, rows(i));
+        store_result(tile(i), *result_, task_.batch, rows(i));
       } else {
-        store_state(tile(i), block_.state, task_, rows(i));
+        store_state(tile(i), block_.state, task_.batch, rows(i));
       }
     }
   }
@@ -188,7 +83,7 @@ class TaskRun {
       if (result_ != nullptr) {
         begin_from_nothing(own);
       } else {
-        load_state(block_.state, task_, queries, own);
+        load_state(block_.state, task_.batch, queries, own);
       }
     }
   }
@@ -240,9 +135,8 @@ class TaskRun {
     if constexpr (std::is_same_v<T, BFloat16>) {
       if (products_ != PairProducts::none) {
         const bool matrix = products_ == PairProducts::matrix;
-        KeyRows<Pair> key_rows =
+        const KeyRows<Pair> key_rows =
             (matrix ? transpose_values : pair)(keys, task_.batch, task_.kv_head, piece, scratch_);
-        key_rows.coming = &scratch_.coming;
         for_each_tile(piece, matrix ? kMatrixKeys : kForwardKeys, 2, [&](std::int64_t i, const Piece& own) {
           ask_for(keys, next, i, own.keys);
           (matrix ? attend_tile_by_matrix : attend_tile_by_pairs)(tile(i), key_rows, own, bias,
@@ -252,8 +146,7 @@ class TaskRun {
       }
     }
     const bool relative = terms_.relative.present();
-    KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
-    key_rows.coming = &scratch_.coming;
+    const KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
     for_each_tile(piece, kForwardKeys, 1, [&](std::int64_t i, const Piece& own) {
       ask_for(keys, next, i, own.keys);
       if (relative)

@@ -1,0 +1,35 @@
+// How rows of the forward engine's tensors get into its tiles and out of them. Not for use outside kernels/.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/forward_task.h"
+
+namespace longseq::detail {
+
+template <class A>
+void begin_from_nothing(ForwardTile<A>& tile);
+/// From a state that other calls have left, which may hold nothing yet.
+template <class A>
+void load_state(const AttentionState<A>& state, std::int64_t batch, const FoldedRows& queries,
+                ForwardTile<A>& tile);
+template <class A>
+void store_state(const ForwardTile<A>& tile, const AttentionState<A>& state, std::int64_t batch,
+                 const FoldedRows& queries);
+template <class T>
+void store_result(const ForwardTile<Accumulator<T>>& tile, const ForwardResult<T>& result, std::int64_t batch,
+                  const FoldedRows& queries);
+
+/// The piece's keys in the type that is computed in: where they lie, or widened into the scratch.
+template <class T>
+KeyRows<Accumulator<T>> widen(const KeyBlock<T>& keys, std::int64_t b, std::int64_t kv_head, Interval piece,
+                              ForwardScratch<T>& scratch);
+/// The piece's keys and values as pairs: of dimensions, and of keys. A piece of an odd number gets a key of
+/// zeros.
+KeyRows<Pair> pair(const KeyBlock<BFloat16>& keys, std::int64_t b, std::int64_t kv_head, Interval piece,
+                   ForwardScratch<BFloat16>& scratch);
+/// The same for the matrix unit: the values transposed, and zeros beyond the piece.
+KeyRows<Pair> transpose_values(const KeyBlock<BFloat16>& keys, std::int64_t b, std::int64_t kv_head,
+                               Interval piece, ForwardScratch<BFloat16>& scratch);
+
+}  // namespace longseq::detail
