@@ -62,6 +62,7 @@ void take(Case& c, std::int64_t Case::*member, std::string_view name, std::int64
 /// The case that the options and the file make together.
 Case case_of(const CommandLine& line, const TensorInput& input) {
   Case c = single_case(line, built_choices());
+  c.dataset = "synthetic";  // not a corpus: the file's
   const std::vector<std::int64_t> q = input.extents("/q", 4), k = input.extents("/k", 4),
                                   v = input.extents("/v", 4);
   if (k != v)

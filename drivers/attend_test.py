@@ -231,7 +231,7 @@ def test_elan_with_too_few_digits_is_refused(tmp_path):
         file.update({name: numpy.ones((1, 2, 9, 8), "f4") for name in "qkv"} | {"elan": numpy.ones((2, 3), "f4")})
     where = ("--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5")
     said = error_lines(run(2, "attend", *where, "--position", "elan"))
-    assert len(said) == 1 and "/elan has the shape (2, 3)" in said[0] and "N >= 4" in said[0]
+    assert len(said) == 1 and "/elan has the shape (2, 3)" in said[0] and "N from 4" in said[0]
 
 
 def test_gradients_without_do_are_refused(tmp_path):

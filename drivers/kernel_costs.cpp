@@ -32,6 +32,13 @@ struct Probe {
 // what masks cost.
 constexpr Probe kLarge{2048, 2048}, kFewKeys{2048, 96}, kFewQueries{64, 2048}, kWindow{2048, 2048, 128};
 
+/// Of any rank: all must measure the same.
+int most_threads(MPI_Comm comm, const ThreadTeam& team) {
+  int threads = team.threads();
+  MPI_Allreduce(MPI_IN_PLACE, &threads, 1, MPI_INT, MPI_MAX, comm);
+  return threads;
+}
+
 template <class T>
 class Timing {
  public:
@@ -39,7 +46,7 @@ class Timing {
   Timing(MPI_Comm comm, ThreadTeam& team, std::int64_t head_dim)
       : comm_(comm),
         team_(team),
-        shape_{1, std::min<std::int64_t>(2 * team.threads(), kMostHeads), kLarge.queries, head_dim},
+        shape_{1, std::min<std::int64_t>(2 * most_threads(comm, team), kMostHeads), kLarge.queries, head_dim},
         q_(shape_),
         keys_({2, shape_.heads, shape_.tokens, head_dim}),
         o_(shape_),

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -33,18 +34,22 @@ template <class T>
 void read_position_parameters(const Case& c, const TensorInput& input, LayerInputs<T>& inputs) {
   if (c.position == "learned") {
     const std::vector<std::int64_t> extents = input.extents("/bias", 2);
-    if (extents[0] != c.heads || extents[1] % 2 == 0) {
-      throw std::invalid_argument(fmt::format("/bias has the shape ({}); expected (H, 2R+1) with H = {}",
-                                              fmt::join(extents, ", "), c.heads));
+    constexpr std::int64_t kMostNumbers = std::numeric_limits<std::int32_t>::max();  // indices of f32 tables
+    if (extents[0] != c.heads || extents[1] % 2 == 0 || extents[1] > kMostNumbers / c.heads) {
+      throw std::invalid_argument(
+          fmt::format("/bias has the shape ({}); expected (H, 2R+1) with H = {}, fewer than 2^31 numbers",
+                      fmt::join(extents, ", "), c.heads));
     }
     inputs.table = read_table<T>(input, "/bias", extents);
     inputs.reach = extents[1] / 2;
   } else if (c.position == "elan") {
     const std::vector<std::int64_t> extents = input.extents("/elan", 2);
-    if (extents[0] != c.heads || extents[1] < distance_digits(c.seq_len)) {
-      throw std::invalid_argument(fmt::format(
-          "/elan has the shape ({}); expected (H, N) with H = {} and N >= {}, the binary digits of S - 1",
-          fmt::join(extents, ", "), c.heads, distance_digits(c.seq_len)));
+    constexpr std::int64_t kMostDigits = 63;
+    if (extents[0] != c.heads || extents[1] < distance_digits(c.seq_len) || extents[1] > kMostDigits) {
+      throw std::invalid_argument(
+          fmt::format("/elan has the shape ({}); expected (H, N) with H = {} and N from {}, the binary "
+                      "digits of S - 1, to {}",
+                      fmt::join(extents, ", "), c.heads, distance_digits(c.seq_len), kMostDigits));
     }
     inputs.digit_weights = read_table<T>(input, "/elan", extents);
   }

@@ -1,5 +1,7 @@
 #include "drivers/prospect.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -49,14 +51,20 @@ std::vector<std::string> runnable_strategies(const Launch& launch, Case c, const
 
 Prospect foresee(const Launch& launch, const Case& c, const Problem& problem) {
   Prospect prospect{c, c.strategy == kAuto, 0};
+  std::vector<std::string> names{c.strategy};
+  if (prospect.picked) names = runnable_strategies(launch, c, problem);
   ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
   const Machine machine = measure_machine(launch.comm, team, launch.placement, launch.calibration, c.dtype,
                                           c.head_dim, c.pass != "forward");
-  if (prospect.picked) {
-    prospect.chosen.strategy = best_strategy(c, problem, machine, runnable_strategies(launch, c, problem));
-    resolve(prospect.chosen);
-  }
+  // Rank 0's word counts: the last digits of what others predict may differ.
+  std::ptrdiff_t pick = 0;
+  if (names.size() > 1)
+    pick = std::find(names.begin(), names.end(), best_strategy(c, problem, machine, names)) - names.begin();
+  MPI_Bcast(&pick, sizeof(pick), MPI_BYTE, 0, launch.comm);
+  prospect.chosen.strategy = names[static_cast<std::size_t>(pick)];
+  resolve(prospect.chosen);
   prospect.predicted_time = predict_case(prospect.chosen, problem, machine);
+  MPI_Bcast(&prospect.predicted_time, 1, MPI_DOUBLE, 0, launch.comm);
   return prospect;
 }
 

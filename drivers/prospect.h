@@ -23,8 +23,8 @@ struct Launch {
 };
 
 /// `problem`: the case's, as make_problem() makes it. Throws std::invalid_argument on all ranks if the case
-/// cannot run here: no such strategy, a corpus that is
-/// missing or too short, not enough memory. Allocates nothing large. Collective.
+/// cannot run here: no such strategy, a corpus that is missing or too short, not enough memory. Allocates
+/// nothing large. Collective.
 void expect_runnable(const Launch& launch, const Case& c, const Problem& problem);
 
 /// A case before it is run.

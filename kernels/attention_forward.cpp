@@ -20,10 +20,10 @@ using detail::ForwardScratch;
 using detail::ForwardTask;
 using detail::kForwardLanes;
 
-constexpr std::size_t kTasksAtOnce = 8;  // neighbours, whose windows overlap
+constexpr std::size_t kTasksAtOnce = 8;  // where they weigh the same, neighbours, whose windows overlap
 constexpr double kLn2 = 0.69314718055994530942;
 
-/// Tasks: one key and value head after the other, so that all threads share its keys in cache; within it the
+/// Tasks: one key and value head after the other, so that threads share its keys in cache; within it the
 /// heaviest first, so that the last to finish are small. The query heads that share a key head are folded
 /// into the rows of a task, unless each has relative keys of its own.
 template <class T>

@@ -178,7 +178,7 @@ template <class T>
 void ask_for(const GradientQueries<T>& block, const BackwardTask& task, const FoldedRows& queries,
              const FoldedRows& next, BackwardScratch<T>& scratch) {
   Coming& coming = scratch.tile.coming;
-  coming.tidy();
+  coming.clear();
   coming.add(block.dq, task.batch, queries);
   coming.add(block.q, task.batch, next);
   coming.add(block.d_o, task.batch, next);

@@ -130,6 +130,7 @@ class TaskRun {
 
   /// `next`: the piece that follows.
   void take_piece(const KeyBlock<T>& keys, Interval piece, Interval next) {
+    scratch_.coming.clear();
     const TileBias<A> bias{terms_.bias.values, static_cast<Index<A>>(terms_.bias.reach),
                            static_cast<Index<A>>(keys.positions.stride)};
     if constexpr (std::is_same_v<T, BFloat16>) {
@@ -161,7 +162,7 @@ class TaskRun {
     Coming& coming = scratch_.coming;
     coming.tidy();
     const Outlook& outlook = outlooks_[static_cast<std::size_t>(i)];
-    if (result_ != nullptr && keys.end >= std::max(outlook.hull[0].end, outlook.hull[1].end))
+    if (result_ != nullptr && keys.end >= hull_of(outlook.hull[0], outlook.hull[1]).end)
       coming.add(result_->o, task_.batch, rows(i));
     if (loaded_ == i + 1 && asked_ < loaded_ && loaded_ < tiles_) {
       coming.add(block_.q, task_.batch, rows(loaded_));

@@ -63,10 +63,11 @@ void check_case(const Case& c) {
     throw std::invalid_argument(fmt::format("batch {}: expected 1 or more sequences", c.batch));
   const double numbers = static_cast<double>(c.batch) * static_cast<double>(c.heads) *
                          static_cast<double>(c.seq_len) * static_cast<double>(c.head_dim);
-  constexpr std::int64_t kMostForTable = 1 << 29;  // tables are indexed with 32 bits
-  if ((c.position == "alibi" || c.position == "elan") && c.seq_len > kMostForTable) {
-    throw std::invalid_argument(fmt::format("seq-len is {} with {} positions: expected at most {}", c.seq_len,
-                                            c.position, kMostForTable));
+  constexpr std::int64_t kMostForTable = 1 << 30;  // (heads, 2·seq_len) is indexed with 32 bits
+  if ((c.position == "alibi" || c.position == "elan") && c.seq_len > kMostForTable / c.heads) {
+    throw std::invalid_argument(
+        fmt::format("seq-len is {} with {} positions and {} heads: expected at most {}", c.seq_len,
+                    c.position, c.heads, kMostForTable / c.heads));
   }
   constexpr double kMostNumbers = 72057594037927936.0;  // 2^56: the bytes of all tensors still fit 63 bits
   if (numbers >= kMostNumbers) {

@@ -12,14 +12,15 @@ namespace {
 constexpr double kAccesses = 3;  // of memory for an addition: two reads and a write
 
 /// Rows of the queries that see any of the keys. The ends of what a query sees rise with its position, but
-/// for the first rows of a global pattern, which are few.
+/// for the first rows of a global pattern, which are few and left out; everyone sees its first keys.
 std::int64_t rows_that_see(const Pattern& pattern, const Run& queries, const Run& keys) {
+  if (pattern.kind == PatternKind::global && keys.start < pattern.global_tokens) return queries.count;
   const auto first_where = [&](const auto& holds) {
     std::int64_t low = 0, high = queries.count;
     while (low < high) {
       const std::int64_t middle = (low + high) / 2;
       const VisibleKeys seen = pattern.visible_keys(queries.at(middle));
-      holds(hull_of(seen.first, seen.second)) ? high = middle : low = middle + 1;
+      holds(seen.second.empty() ? seen.first : seen.second) ? high = middle : low = middle + 1;
     }
     return low;
   };
@@ -55,16 +56,18 @@ double compute_seconds(const Problem& problem, const Machine& machine, const Ran
   return seconds;
 }
 
-/// What a pass does with the rank's own tensors: forward it divides the outputs by their sums, in place;
-/// backward it takes delta from the outputs and their gradients, and begins the other gradients.
+/// What a pass does with the rank's own tensors: forward it divides the outputs, in the accumulator's type,
+/// by their sums; backward it takes delta from the outputs and their gradients, and begins the other
+/// gradients.
 double own_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan) {
   const auto of = [&](Payload payload) {
     return bytes_per_row(problem, payload, all_heads(problem, payload));
   };
-  const std::int64_t bytes = problem.pass == Pass::forward
-                                 ? 2 * of(Payload::outputs)
-                                 : of(Payload::outputs) + of(Payload::output_gradients) +
-                                       of(Payload::query_gradients) + of(Payload::key_gradients);
+  const std::int64_t bytes =
+      problem.pass == Pass::forward
+          ? of(Payload::outputs) * (1 + problem.accumulator_bytes / problem.element_bytes)
+          : of(Payload::outputs) + of(Payload::output_gradients) + of(Payload::query_gradients) +
+                of(Payload::key_gradients);
   return static_cast<double>(tokens_in(buffer_of(plan, kOwnOutputs).positions) * bytes) /
          machine.memory_bandwidth;
 }

@@ -14,8 +14,14 @@ namespace longseq::detail {
 /// away, and many at once would hold the products up.
 class Coming {
  public:
+  /// Forgets what has not been asked for: it is of no use any more.
+  void clear() {
+    count_ = at_ = 0;
+    row_ = offset_ = 0;
+  }
   /// What has been asked for makes room for more.
   void tidy() {
+    if (at_ == 0) return;
     std::move(ranges_.begin() + at_, ranges_.begin() + count_, ranges_.begin());
     count_ -= at_;
     at_ = 0;

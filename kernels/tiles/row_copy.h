@@ -25,8 +25,7 @@ void pair_rows(const BFloat16* first, std::int64_t stride, std::int64_t count, s
 
 /// pairs[d · width + n / 2] = first[n·stride + d] and first[(n + 1)·stride + d], for even n < count, d <
 /// head_dim; a last row alone has zeros beside it; what is left of the width becomes zero. `between` is
-/// scratch,
-/// [(count + 1) / 2][head_dim]. count ≤ kMostTransposed.
+/// scratch, [(count + 1) / 2][head_dim]. count ≤ kMostTransposed.
 inline constexpr std::int64_t kMostTransposed = 768;
 void transpose_pairs(const BFloat16* first, std::int64_t stride, std::int64_t count, std::int64_t head_dim,
                      Pair* between, Pair* pairs, std::int64_t width);
