@@ -226,12 +226,13 @@ def test_the_strategy_may_be_left_to_the_predictor(tmp_path):
     expect_gradients(output, gradients(*tensors[:4], weights, case["position"], tensors[4]), 1e-14, case)
 
 
-def test_elan_with_too_few_digits_is_refused(tmp_path):
+@pytest.mark.parametrize("digits", (3, 64))
+def test_elan_with_too_few_or_too_many_digits_is_refused(tmp_path, digits):
     with h5py.File(tmp_path / "in.h5", "w") as file:
-        file.update({name: numpy.ones((1, 2, 9, 8), "f4") for name in "qkv"} | {"elan": numpy.ones((2, 3), "f4")})
+        file.update({name: numpy.ones((1, 2, 9, 8), "f4") for name in "qkv"} | {"elan": numpy.ones((2, digits), "f4")})
     where = ("--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5")
     said = error_lines(run(2, "attend", *where, "--position", "elan"))
-    assert len(said) == 1 and "/elan has the shape (2, 3)" in said[0] and "N from 4" in said[0]
+    assert len(said) == 1 and f"/elan has the shape (2, {digits})" in said[0] and "N from 4" in said[0]
 
 
 def test_gradients_without_do_are_refused(tmp_path):

@@ -100,8 +100,9 @@ TEST(CaseFields, RefusesUnknownNamesWithTheNearest) {
 }
 
 TEST(CaseFields, RefusesWhatIsNotBuiltYet) {
-  EXPECT_EQ(refusal("position", "elan"),
-            "position relative: not built yet in this release; available: none, rotary, alibi, learned or elan");
+  EXPECT_EQ(
+      refusal("position", "relative"),
+      "position relative: not built yet in this release; available: none, rotary, alibi, learned or elan");
   EXPECT_EQ(refusal("strategy", "ulysses"),
             "strategy ulysses: not built yet in this release; available: ring, allgather or halo");
   EXPECT_EQ(
@@ -117,6 +118,15 @@ TEST(CheckCase, NamesBothNumbersOfUnevenHeads) {
             "heads; hint: "
             "kv-heads 0 gives each query head its own");
   EXPECT_NO_THROW(check_case(with({{"heads", "8"}, {"kv_heads", "2"}})));
+}
+
+TEST(CheckCase, RefusesTablesThatNoIndexReaches) {
+  for (const char* position : {"alibi", "elan"}) {
+    EXPECT_EQ(check_refusal({{"position", position}, {"heads", "8"}, {"seq_len", "256M"}}),
+              std::string("seq-len is 268435456 with ") + position +
+                  " positions and 8 heads: expected at most 134217728");
+    EXPECT_NO_THROW(check_case(with({{"position", position}, {"heads", "8"}, {"seq_len", "128M"}})));
+  }
 }
 
 TEST(CheckCase, RefusesWhatDoesNotFitTogether) {
