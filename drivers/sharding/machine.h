@@ -15,7 +15,7 @@ struct KernelCosts {
   double query_row = 0;  // s per row, head and dimension: loaded, turned, written back
   double key_row = 0;
   double masked_row = 0;  // the same of a row that sees only some keys of a tile: what is computed in vain
-  double call = 0;  // s per step that computes anything
+  double call = 0;        // s per step that computes anything
 };
 
 /// What a message takes between two ranks, by its size.
