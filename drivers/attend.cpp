@@ -238,10 +238,7 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
 
 /// The case by the strategy that is predicted to be the fastest here: measures this machine first.
 Case with_best_strategy(const Case& c, const Problem& problem) {
-  Launch launch;
-  MPI_Comm_rank(launch.comm, &launch.rank);
-  MPI_Comm_size(launch.comm, &launch.ranks);
-  launch.placement = find_placement(launch.comm);
+  Launch launch = start_launch();
   const std::int64_t cache = read_environment(launch.comm).l3_bytes / launch.placement.ranks_on_node;
   {
     ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
@@ -276,8 +273,8 @@ int run_attend(Arguments arguments) {
         "--strategy all with attend; expected one strategy; hint: their answers are the same, ring always "
         "runs");
   }
-  if (c.strategy == kAuto) c = with_best_strategy(c, make_problem(c, ranks, starts_of(c, input)));
   const Problem problem = make_problem(c, ranks, starts_of(c, input));
+  if (c.strategy == kAuto) c = with_best_strategy(c, problem);
   if (c.dtype == "f64") {
     attend_file<double>(MPI_COMM_WORLD, c, problem, input, line);
   } else if (c.dtype == "bf16") {

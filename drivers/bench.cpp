@@ -50,15 +50,6 @@ std::function<void(const Measurement&)> show_repetitions(Progress& progress, con
   };
 }
 
-Launch start_launch(const CommandLine& line) {
-  Launch launch;
-  MPI_Comm_rank(launch.comm, &launch.rank);
-  MPI_Comm_size(launch.comm, &launch.ranks);
-  launch.placement = find_placement(launch.comm);
-  launch.data_dir = line.has("data-dir") ? std::filesystem::path(line.at("data-dir")) : default_data_dir();
-  return launch;
-}
-
 void say(const Launch& launch, const std::string& text) {
   if (launch.rank == 0) {
     fmt::print("{}\n", text);
@@ -114,7 +105,8 @@ int conclude(const Launch& launch, const std::string& output) {
 
 int run_bench(Arguments arguments) {
   const CommandLine line = parse_command_line(command(), arguments);
-  Launch launch = start_launch(line);
+  Launch launch = start_launch();
+  launch.data_dir = line.has("data-dir") ? std::filesystem::path(line.at("data-dir")) : default_data_dir();
   if (line.help) {
     if (launch.rank == 0) fmt::print("{}{}", help_text(command(), built_choices()), names_explained());
     return 0;

@@ -152,14 +152,16 @@ void measure_kernels(MPI_Comm comm, ThreadTeam& team, std::int64_t head_dim, boo
   if (backward) machine.backward = timing.costs(Pass::backward);
 }
 
-/// Messages as tensors are sent, the same on all ranks.
-Link measure_link(MPI_Comm comm, const Calibration& calibration) {
+/// Messages as tensors are sent, the same on all ranks: those of which more than the latency is told.
+Link link_of(const Calibration& calibration) {
+  constexpr std::int64_t kLeast = 1 << 15;  // bytes
   const MessageCosts& messages = calibration.messages;
   if (messages.sizes.empty()) return {0, {{1, calibration.triad}}};
   Link link{messages.latency.front(), {}};
-  for (std::int64_t size = 1 << 15; size <= (2 << 20); size *= 8) {
-    const auto bytes = static_cast<double>(size);
-    const double seconds = cold_shift_seconds(comm, size);
+  for (std::size_t i = 0; i < messages.sizes.size(); ++i) {
+    if (messages.sizes[i] < kLeast) continue;
+    const auto bytes = static_cast<double>(messages.sizes[i]);
+    const double seconds = bytes / messages.cold_bandwidth[i];
     link.rates.push_back({bytes, bytes / std::max(seconds - link.latency, seconds / 2)});
   }
   return link;
@@ -175,8 +177,7 @@ Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placem
   machine.source = "calibrated in this launch";
   machine.ranks_per_node = placement.ranks_on_node;
   machine.memory_bandwidth = calibration.triad;
-  machine.node = machine.network =
-      measure_link(comm, calibration);  // of whichever it is that lies between ranks
+  machine.node = machine.network = link_of(calibration);  // of whichever it is that lies between ranks
   if (dtype == "f64") {
     measure_kernels<double>(comm, team, head_dim, backward, machine);
   } else if (dtype == "bf16") {

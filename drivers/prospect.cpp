@@ -15,6 +15,14 @@
 
 namespace longseq {
 
+Launch start_launch() {
+  Launch launch;
+  MPI_Comm_rank(launch.comm, &launch.rank);
+  MPI_Comm_size(launch.comm, &launch.ranks);
+  launch.placement = find_placement(launch.comm);
+  return launch;
+}
+
 void expect_runnable(const Launch& launch, const Case& c, const Problem& problem) {
   if (c.dataset != "synthetic") on_all_ranks(launch.comm, [&] { expect_corpus(c, launch.data_dir); });
   if (c.strategy == kAuto) return;  // once it is picked

@@ -22,6 +22,9 @@ struct Launch {
   std::filesystem::path data_dir;
 };
 
+/// Where the ranks of MPI_COMM_WORLD are; not calibrated yet.
+Launch start_launch();
+
 /// `problem`: the case's, as make_problem() makes it. Throws std::invalid_argument on all ranks if the case
 /// cannot run here: no such strategy, a corpus that is missing or too short, not enough memory. Allocates
 /// nothing large. Collective.

@@ -2,12 +2,12 @@
 #include <tbb/task_arena.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <stdexcept>
 #include <tuple>
 
 #include "kernels/attention.h"
+#include "kernels/forward_rows.h"
 #include "kernels/forward_task.h"
 #include "kernels/parallel_rows.h"
 #include "kernels/task_queue.h"
@@ -21,7 +21,6 @@ using detail::ForwardTask;
 using detail::kForwardLanes;
 
 constexpr std::size_t kTasksAtOnce = 8;  // where they weigh the same, neighbours, whose windows overlap
-constexpr double kLn2 = 0.69314718055994530942;
 
 /// Tasks: one key and value head after the other, so that threads share its keys in cache; within it the
 /// heaviest first, so that the last to finish are small. The query heads that share a key head are folded
@@ -118,14 +117,12 @@ void finish_attention(const AttentionState<Accumulator<T>>& state, TensorView<T>
     const A sum = *state.sum.row(b, h, t);
     const A* in = state.o.row(b, h, t);
     T* out = o.row(b, h, t);
+    *lse.row(b, h, t) = detail::lse_of(*state.maximum.row(b, h, t), sum);
     if (sum == A{0}) {
       std::fill_n(out, head_dim, T{});
-      *lse.row(b, h, t) = -std::numeric_limits<A>::infinity();
       return;
     }
     for (std::int64_t d = 0; d < head_dim; ++d) out[d] = static_cast<T>(in[d] / sum);
-    const auto maximum = static_cast<double>(*state.maximum.row(b, h, t));
-    *lse.row(b, h, t) = static_cast<A>(kLn2 * (maximum + std::log2(static_cast<double>(sum))));
   });
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <limits>
 #include <type_traits>
 
@@ -10,11 +9,6 @@
 #include "kernels/tiles/row_copy.h"
 
 namespace longseq::detail {
-namespace {
-
-constexpr double kLn2 = 0.69314718055994530942;
-
-}  // namespace
 
 template <class A>
 void begin_from_nothing(ForwardTile<A>& tile) {
@@ -60,12 +54,8 @@ void store_result(const ForwardTile<Accumulator<T>>& tile, const ForwardResult<T
   using A = Accumulator<T>;
   std::array<A, kForwardLanes> factor{};
   for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    const bool seen = tile.sum[t] != A{0};
-    factor[static_cast<std::size_t>(t)] = seen ? A{1} / tile.sum[t] : A{0};
-    *result.lse.row(batch, queries.head(t), queries.token(t)) =
-        seen ? static_cast<A>(kLn2 * (static_cast<double>(tile.maximum[t]) +
-                                      std::log2(static_cast<double>(tile.sum[t]))))
-             : -std::numeric_limits<A>::infinity();
+    factor[static_cast<std::size_t>(t)] = tile.sum[t] != A{0} ? A{1} / tile.sum[t] : A{0};
+    *result.lse.row(batch, queries.head(t), queries.token(t)) = lse_of(tile.maximum[t], tile.sum[t]);
   }
   const auto rows = rows_of<kForwardLanes>(result.o, batch, queries);
   lanes_to_rows<T>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, factor.data(),

@@ -67,11 +67,10 @@ double median_of(
   return seconds[static_cast<std::size_t>(trips / 2)];
 }
 
-/// Seconds in which all ranks shift `size` bytes to the next, the slowest rank's. `place`, which is not
-/// timed, says where in the buffers those of each trip lie.
-double shift_seconds(
-    MPI_Comm comm, const char* out, char* in, std::int64_t size,
-    const std::function<std::int64_t()>& place = [] { return std::int64_t{0}; }) {
+/// B/s that each rank sends while all shift `size` bytes to the next, the slowest rank's. With `cold`, each
+/// trip goes to another place of the buffers.
+double shift_rate(MPI_Comm comm, const std::vector<char>& out, std::vector<char>& in, std::int64_t size,
+                  bool cold = false) {
   int rank = 0, ranks = 1;
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &ranks);
@@ -80,12 +79,17 @@ double shift_seconds(
   barrier_watched(comm);
   std::int64_t at = 0;
   const auto exchange = [&] {
-    MPI_Sendrecv(out + at, count, MPI_BYTE, next, kTag, in + at, count, MPI_BYTE, previous, kTag, comm,
-                 MPI_STATUS_IGNORE);
+    MPI_Sendrecv(out.data() + at, count, MPI_BYTE, next, kTag, in.data() + at, count, MPI_BYTE, previous,
+                 kTag, comm, MPI_STATUS_IGNORE);
   };
-  double shift = median_of(trips_for(size), exchange, [&] { at = place(); });
+  const auto go_on = [&] {
+    if (!cold) return;
+    at = at + 2 * size <= static_cast<std::int64_t>(out.size()) ? at + size : 0;
+    barrier_watched(comm);
+  };
+  double shift = median_of(trips_for(size), exchange, go_on);
   MPI_Allreduce(MPI_IN_PLACE, &shift, 1, MPI_DOUBLE, MPI_MAX, comm);
-  return shift;
+  return static_cast<double>(size) / shift;
 }
 
 MessageCosts measure_messages(MPI_Comm comm) {
@@ -95,7 +99,8 @@ MessageCosts measure_messages(MPI_Comm comm) {
   MessageCosts costs;
   if (ranks == 1) return costs;
   costs.sizes = message_sizes();
-  std::vector<char> out(static_cast<std::size_t>(costs.sizes.back()), 1), in(out.size());
+  constexpr std::int64_t kBuffer = 32 << 20;  // bytes, more than the caches that a core has to itself
+  std::vector<char> out(static_cast<std::size_t>(std::max(kBuffer, costs.sizes.back())), 1), in(out.size());
   const int last = ranks - 1;
   for (const std::int64_t size : costs.sizes) {
     const int count = static_cast<int>(size);
@@ -116,8 +121,8 @@ MessageCosts measure_messages(MPI_Comm comm) {
     MPI_Bcast(&half, 1, MPI_DOUBLE, 0, comm);
     costs.latency.push_back(half);
     costs.pingpong_bandwidth.push_back(static_cast<double>(size) / half);
-    costs.ring_bandwidth.push_back(static_cast<double>(size) /
-                                   shift_seconds(comm, out.data(), in.data(), size));
+    costs.ring_bandwidth.push_back(shift_rate(comm, out, in, size));
+    costs.cold_bandwidth.push_back(shift_rate(comm, out, in, size, true));
   }
   return costs;
 }
@@ -145,24 +150,9 @@ double ring_shift_rate(MPI_Comm comm) {
   for (const std::int64_t size : {std::int64_t{256} << 10, std::int64_t{2} << 20}) {
     const std::vector<char> out(static_cast<std::size_t>(size), 1);
     std::vector<char> in(out.size());
-    if (ranks > 1)
-      best = std::max(best, static_cast<double>(size) / shift_seconds(comm, out.data(), in.data(), size));
+    if (ranks > 1) best = std::max(best, shift_rate(comm, out, in, size));
   }
   return best;
-}
-
-double cold_shift_seconds(MPI_Comm comm, std::int64_t bytes) {
-  int ranks = 1;
-  MPI_Comm_size(comm, &ranks);
-  if (ranks == 1) return 0;
-  constexpr std::int64_t kPool = 32 << 20;  // bytes, more than the caches that a core has to itself
-  std::vector<char> out(static_cast<std::size_t>(std::max(kPool, bytes)), 1), in(out.size());
-  std::int64_t at = 0;
-  return shift_seconds(comm, out.data(), in.data(), bytes, [&] {
-    at = at + 2 * bytes <= static_cast<std::int64_t>(out.size()) ? at + bytes : 0;
-    barrier_watched(comm);
-    return at;
-  });
 }
 
 Calibration calibrate(MPI_Comm comm, ThreadTeam& team, std::int64_t cache_bytes) {

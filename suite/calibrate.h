@@ -27,6 +27,9 @@ struct MessageCosts {
   std::vector<double> latency;             // s, half a ping-pong between ranks 0 and the last
   std::vector<double> pingpong_bandwidth;  // B/s
   std::vector<double> ring_bandwidth;      // B/s sent by the slowest rank, all shifting to the next at once
+  // The same between memory that the cores have not had in their own caches for some time: what tensors get,
+  // where ring_bandwidth is the most that the link can do.
+  std::vector<double> cold_bandwidth;
 };
 
 struct Calibration {
@@ -44,11 +47,6 @@ Calibration calibrate(MPI_Comm comm, ThreadTeam& team, std::int64_t cache_bytes)
 /// A few milliseconds: B/s that the slowest rank sends in a ring shift, the best of two sizes; 0 with one
 /// rank.
 double ring_shift_rate(MPI_Comm comm);
-
-/// Seconds that the slowest rank takes to shift a message to the next, from and to memory that its core has
-/// not had in its own caches for some time: what an exchange of tensors costs, where ring_bandwidth is the
-/// most that the link can do. 0 with one rank.
-double cold_shift_seconds(MPI_Comm comm, std::int64_t bytes);
 
 /// As stored in /calibration.
 Group calibration_group(const Calibration& calibration);

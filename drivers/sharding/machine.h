@@ -25,8 +25,8 @@ struct Link {
     double per_second;  // B/s, beyond the latency
   };
   double latency = 0;  // s
-  std::vector<Rate>
-      rates;  // by ascending size; between two sizes by their logarithms, beyond them as the last
+  // By ascending size; between two sizes by their logarithms, beyond them as the last.
+  std::vector<Rate> rates;
 
   double seconds(double bytes) const;
 };
