@@ -1,9 +1,10 @@
 // Forward attention on one node, for every pattern, by one engine over tiles.
 //
-//   s_ij = c · q_i·k_j + b_h(i − j) + c · p_i·r_h(i − j),  o_i = Σ_j softmax_j(s_ij) v_j,  lse_i = log Σ_j
-//   exp(s_ij), c = 1/√head_dim
+//   s_ij = c · (q_i + u_h)·k_j + c · (q_i + v_h)·r_h(i − j) + b_h(i − j),  o_i = Σ_j softmax_j(s_ij) v_j,
+//   lse_i = log Σ_j exp(s_ij),  c = 1/√head_dim
 //
-// over the visible keys j (maths.md, sections 1 and 5; b and r are position terms, absent unless asked for).
+// over the visible keys j (maths.md, sections 1 and 5; u, v, r and b are position terms, absent unless asked
+// for).
 // Keys come block by block: the state of the streaming softmax (Milakov & Gimelshein 2018; Dao et al. 2022,
 // algorithm 1) lies between calls in the caller's memory, so that a step of a ring is one call. A call needs
 // its inputs, its state and a scratch per thread that fits the second-level cache; there is no buffer of
@@ -33,22 +34,37 @@ struct DistanceBias {
   std::int64_t row_size() const { return 2 * reach + 1; }
 };
 
-/// Transformer-XL's content–position term (Dai et al. 2019, section 3.3, terms b and d): a second product, of
-/// position queries p_i = q_i + v with r_h(i − j) = W_R R_{i−j}. `r` is (1, heads, distances, head_dim), its
-/// row n for the distance first_distance + n; distances beyond its ends take the end's row.
+/// Transformer-XL's relative positions (Dai et al. 2019, section 3.3): a second product, of q_i + v with
+/// r_h(i − j) = W_R R_{i−j}, beside that of q_i + u with k_j. `r` is (1, heads, distances, head_dim), its row
+/// n for the distance first_distance + n; distances beyond its ends take the end's row.
 template <class A>
 struct RelativeKeys {
   TensorView<const A> r;
   std::int64_t first_distance = 0;
+  const A* content_bias = nullptr;   // u, (heads, head_dim), dense; null: none
+  const A* position_bias = nullptr;  // v
 
   bool present() const { return r.data != nullptr; }
 };
 
-/// What is added to the scores c · q_i·k_j.
+/// What scores are made of beside c · q_i·k_j.
 template <class A>
 struct PositionTerms {
   DistanceBias<A> bias{};
-  RelativeKeys<A> relative{};  // query blocks must then have position_q
+  RelativeKeys<A> relative{};
+
+  /// Those of some of the heads.
+  PositionTerms of_heads(Interval heads) const {
+    PositionTerms terms = *this;
+    if (bias.values != nullptr) terms.bias.values += heads.begin * bias.row_size();
+    if (!relative.present()) return terms;
+    const std::int64_t head_dim = relative.r.shape.head_dim;
+    terms.relative.r.data += heads.begin * relative.r.head_stride;
+    terms.relative.r.shape.heads = heads.size();
+    for (const A** own : {&terms.relative.content_bias, &terms.relative.position_bias})
+      if (*own != nullptr) *own += heads.begin * head_dim;
+    return terms;
+  }
 };
 
 /// One piece of keys and values with their positions. k, v: (batch, kv_heads, keys, head_dim).
@@ -81,7 +97,6 @@ struct QueryBlock {
   Run positions;
   AttentionState<Accumulator<T>> state;
   std::vector<KeyBlock<T>> keys;
-  TensorView<const T> position_q{};  // shaped as q; read only where there are relative keys
 };
 
 /// The tensors of a whole sequence: q (batch, heads, queries, head_dim); k, v (batch, kv_heads, keys,
@@ -91,7 +106,6 @@ struct AttentionInputs {
   TensorView<const T> q;
   TensorView<const T> k;
   TensorView<const T> v;
-  TensorView<const T> position_q{};
 };
 
 /// Called now and then by the thread that called the kernel: the place to progress messages.

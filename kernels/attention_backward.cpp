@@ -91,12 +91,6 @@ void check(std::span<const GradientQueries<T>> queries, std::span<const Gradient
   }
 }
 
-template <class T>
-void set_gradients_to_zero(const GradientQueries<T>& block) {
-  set_to_zero(block.dq);
-  if (block.d_position_q.data != nullptr) set_to_zero(block.d_position_q);
-}
-
 /// What no task has written although it would have been the first.
 template <class T>
 void set_unmet_to_zero(BackwardCall<T>& call) {
@@ -107,10 +101,8 @@ void set_unmet_to_zero(BackwardCall<T>& call) {
     for (std::int64_t tile = 0; tile < call.tiles(index); ++tile) {
       if (call.procession(batch, kv_head).met(call.tile_number(pass, index, tile))) continue;
       const detail::FoldedRows rows = call.rows(index, kv_head, pass, tile);
-      for (const TensorView<A>& out : {block.dq, block.d_position_q}) {
-        for (std::int64_t t = 0; out.data != nullptr && t < rows.rows.size(); ++t)
-          std::fill_n(out.row(batch, rows.head(t), rows.token(t)), out.shape.head_dim, A{0});
-      }
+      for (std::int64_t t = 0; t < rows.rows.size(); ++t)
+        std::fill_n(block.dq.row(batch, rows.head(t), rows.token(t)), block.dq.shape.head_dim, A{0});
     }
   };
   tbb::parallel_for(std::int64_t{0}, shape.batch * shape.heads * call.passes(), [&](std::int64_t work) {
@@ -139,7 +131,7 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
                      const TermGradients<Accumulator<T>>& gradients, const Poll& poll) {
   if (queries.empty() || keys.empty()) {
     for (const GradientQueries<T>& block : queries) {
-      if (block.first) set_gradients_to_zero(block);
+      if (block.first) set_to_zero(block.dq);
     }
     for (const GradientKeys<T>& block : keys) {
       if (!block.first) continue;
@@ -197,8 +189,6 @@ void attention_backward(const Pattern& pattern, const PositionTerms<Accumulator<
                                    .delta = std::as_const(delta).view(),
                                    .positions = tokens,
                                    .dq = out.dq,
-                                   .position_q = inputs.position_q,
-                                   .d_position_q = out.d_position_q,
                                    .first = true};
   const GradientKeys<T> keys{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}, out.dk, out.dv, {0}, true};
   attend_backward<T>(pattern, terms, std::span(&queries, 1), std::span(&keys, 1), gradients);

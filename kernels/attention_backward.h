@@ -2,8 +2,9 @@
 // section 1; Dao et al. 2022, algorithm 4).
 //
 //   p_ij = exp(s_ij − lse_i),  dS_ij = p_ij · (do_i·v_j − delta_i),  delta_i = do_i·o_i,
-//   dq_i = c · Σ_j dS_ij k_j,  dk_j = c · Σ_i dS_ij q_i,  dv_j = Σ_i p_ij do_i,
-//   db_h(n) = Σ_{i−j = n} dS_ij,  dp_i = c · Σ_j dS_ij r_h(i − j),  dr_h(n) = c · Σ_{i−j = n} dS_ij p_i
+//   dq_i = c · Σ_j dS_ij (k_j + r_h(i − j)),  dk_j = c · Σ_i dS_ij (q_i + u_h),  dv_j = Σ_i p_ij do_i,
+//   db_h(n) = Σ_{i−j = n} dS_ij,  dr_h(n) = c · Σ_{i−j = n} dS_ij (q_i + v_h),
+//   du_h = c · Σ_ij dS_ij k_j,  dv_h = c · Σ_ij dS_ij r_h(i − j)
 //
 // A call adds to gradients that lie in the caller's memory, or is the first to write them, so that a step of
 // a ring is one call; it needs q, k, v, do, and the lse and delta of the whole softmax. Sums are made in
@@ -29,9 +30,7 @@ struct GradientQueries {
   TensorView<const Accumulator<T>> delta;
   Run positions;
   TensorView<Accumulator<T>> dq;
-  TensorView<const T> position_q{};           // shaped as q, with its gradient; used only where there are
-  TensorView<Accumulator<T>> d_position_q{};  // relative keys
-  bool first = false;                         // the gradients are written, not added to what is there
+  bool first = false;  // dq is written, not added to what is there
 };
 
 /// Key rows of a backward pass and the query blocks, by their number, ascending, whose gradients they take
@@ -51,8 +50,10 @@ struct GradientKeys {
 /// The gradients of position terms; null where they are not wanted. Summed over the batch.
 template <class A>
 struct TermGradients {
-  A* bias = nullptr;  // shaped as DistanceBias::values
-  TensorView<A> r{};  // shaped as RelativeKeys::r
+  A* bias = nullptr;           // shaped as DistanceBias::values
+  TensorView<A> r{};           // shaped as RelativeKeys::r
+  A* content_bias = nullptr;   // shaped as RelativeKeys::content_bias; null where r is
+  A* position_bias = nullptr;  // the same
 };
 
 /// delta_i = Σ_d do_id·o_id, (batch, heads, queries, 1), from o and d_o, (batch, heads, queries, head_dim).
@@ -67,14 +68,12 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
                      std::span<const GradientQueries<T>> queries, std::span<const GradientKeys<T>> keys,
                      const TermGradients<Accumulator<T>>& gradients = {}, const Poll& poll = {});
 
-/// The gradients of a whole sequence's attention, written: dq shaped as q; dk, dv as k. d_position_q as
-/// position_q.
+/// The gradients of a whole sequence's attention, written: dq shaped as q; dk, dv as k.
 template <class A>
 struct InputGradients {
   TensorView<A> dq;
   TensorView<A> dk;
   TensorView<A> dv;
-  TensorView<A> d_position_q{};
 };
 
 /// The gradients of attention_forward() in one call, from its inputs and results and from d_o. Beside them it

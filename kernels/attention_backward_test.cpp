@@ -27,27 +27,34 @@ INSTANTIATE_TEST_SUITE_P(Targets, AttentionBackward, testing::ValuesIn(simd_targ
 /// All that a backward pass gives.
 template <class A>
 struct Gradients {
-  Tensor<A> dq, dk, dv, d_position_q, d_table, d_r;
+  Tensor<A> dq, dk, dv, d_table, d_r, d_content_bias, d_position_bias;
 
   template <class T>
   explicit Gradients(const RandomAttention<T>& data)
       : dq(data.dq.shape()),
         dk(data.dk.shape()),
         dv(data.dv.shape()),
-        d_position_q(data.d_position_q.shape()),
         d_table(data.d_table.shape()),
-        d_r(data.d_r.shape()) {
-    for (Tensor<A>* tensor : {&dq, &dk, &dv, &d_position_q, &d_table, &d_r})
+        d_r(data.d_r.shape()),
+        d_content_bias(data.d_content_bias.shape()),
+        d_position_bias(data.d_position_bias.shape()) {
+    for (Tensor<A>* tensor : {&dq, &dk, &dv, &d_table, &d_r, &d_content_bias, &d_position_bias})
       std::fill_n(tensor->data(), tensor->shape().elements(), A{0});
   }
-  InputGradients<A> inputs() { return {dq.view(), dk.view(), dv.view(), d_position_q.view()}; }
+  InputGradients<A> inputs() { return {dq.view(), dk.view(), dv.view()}; }
   TermGradients<A> terms(const Problem& problem) {
-    return {problem.bias_reach >= 0 ? d_table.data() : nullptr,
-            problem.distances > 0 ? d_r.view() : TensorView<A>{}};
+    TermGradients<A> result;
+    if (problem.bias_reach >= 0) result.bias = d_table.data();
+    if (problem.distances > 0) {
+      result.r = d_r.view();
+      result.content_bias = d_content_bias.data();
+      result.position_bias = d_position_bias.data();
+    }
+    return result;
   }
   std::vector<A> all() const {
     std::vector<A> values;
-    for (const Tensor<A>* tensor : {&dq, &dk, &dv, &d_position_q, &d_table, &d_r})
+    for (const Tensor<A>* tensor : {&dq, &dk, &dv, &d_table, &d_r, &d_content_bias, &d_position_bias})
       values.insert(values.end(), tensor->data(), tensor->data() + tensor->shape().elements());
     return values;
   }
@@ -79,8 +86,10 @@ void expect_right(const RandomAttention<T>& data, const Gradients<Accumulator<T>
     EXPECT_LT(error(got.d_table, data.d_table, 1.0), bound) << what << " table, trial " << trial;
   }
   if (data.problem.distances == 0) return;
-  EXPECT_LT(error(got.d_position_q, data.d_position_q, 1.0), bound) << what << " position q, trial " << trial;
   EXPECT_LT(error(got.d_r, data.d_r, magnitude), bound) << what << " r, trial " << trial;
+  EXPECT_LT(error(got.d_content_bias, data.d_content_bias, magnitude), bound)
+      << what << " u, trial " << trial;
+  EXPECT_LT(error(got.d_position_bias, data.d_position_bias, 1.0), bound) << what << " v, trial " << trial;
 }
 
 /// o and lse as the forward pass gives them.
@@ -123,9 +132,8 @@ void expect_one_call_is_right(int trials) {
     const Tensor<Accumulator<T>> delta = exact_delta(data);
     Gradients<Accumulator<T>> got(data);
     const longseq::Run tokens{0, 1, data.problem.pattern.seq_len};
-    const GradientQueries<T> queries{
-        data.q.view(), data.d_o.view(), forward.lse.view(),     delta.view(),
-        tokens,        got.dq.view(),   data.position_q.view(), got.d_position_q.view()};
+    const GradientQueries<T> queries{data.q.view(), data.d_o.view(), forward.lse.view(),
+                                     delta.view(),  tokens,          got.dq.view()};
     const GradientKeys<T> keys{data.k.view(), data.v.view(), tokens, got.dk.view(), got.dv.view(), {0}};
     attend_backward<T>(data.problem.pattern, data.terms(), std::span(&queries, 1), std::span(&keys, 1),
                        got.terms(data.problem));
@@ -157,14 +165,13 @@ TEST_P(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
     const std::int64_t s = data.problem.pattern.seq_len;
     const std::int64_t stripes = std::min<std::int64_t>(s, random.upto(1, 5));
     Gradients<float> got(data);
-    for (Tensor<float>* tensor : {&got.dq, &got.dk, &got.dv, &got.d_position_q})
+    for (Tensor<float>* tensor : {&got.dq, &got.dk, &got.dv})
       std::fill_n(tensor->data(), tensor->shape().elements(), std::numeric_limits<float>::quiet_NaN());
     std::vector<GradientQueries<float>> queries;
     for (std::int64_t r = 0; r < stripes; ++r) {
       const auto own = [&](auto view) { return stripe(view, r, stripes); };
       queries.push_back({own(data.q.view()), own(data.d_o.view()), own(forward.lse.view()), own(delta.view()),
-                         stripe_positions(s, r, stripes), own(got.dq.view()), own(data.position_q.view()),
-                         own(got.d_position_q.view())});
+                         stripe_positions(s, r, stripes), own(got.dq.view())});
     }
     const bool pairwise = random.upto(0, 1) == 1;
     for (std::int64_t step = 0; step < (pairwise ? stripes : 1); ++step) {
@@ -278,7 +285,8 @@ TEST_P(AttentionBackward, IsTheSlopeOfTheForwardPass) {
     check(data.v.own, got.dv, "dv");
     if (problem.bias_reach >= 0) check(data.table.own, got.d_table, "table");
     if (problem.distances == 0) continue;
-    check(data.position_q.own, got.d_position_q, "position q");
+    check(data.content_bias.own, got.d_content_bias, "u");
+    check(data.position_bias.own, got.d_position_bias, "v");
     check(data.r.own, got.d_r, "r");
   }
 }
@@ -327,9 +335,8 @@ TEST(AttentionBackwardErrors, UnequallySpacedTokensAreRefusedWithRelativeKeys) {
                                     random);
   Gradients<float> got(data);
   const Forward<float> forward(data);
-  const GradientQueries<float> queries{
-      data.q.view(), data.d_o.view(), forward.lse.view(),     forward.lse.view(),
-      {0, 1, 8},     got.dq.view(),   data.position_q.view(), got.d_position_q.view()};
+  const GradientQueries<float> queries{data.q.view(),      data.d_o.view(), forward.lse.view(),
+                                       forward.lse.view(), {0, 1, 8},       got.dq.view()};
   const GradientKeys<float> keys{data.k.view(), data.v.view(), {0, 2, 8}, got.dk.view(), got.dv.view(), {0}};
   EXPECT_THROW(
       attend_backward<float>(data.problem.pattern, data.terms(), std::span(&queries, 1), std::span(&keys, 1)),

@@ -129,11 +129,8 @@ void finish_attention(const AttentionState<Accumulator<T>>& state, TensorView<T>
 template <class T>
 void attention_forward(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
                        const AttentionInputs<T>& inputs, TensorView<T> o, TensorView<Accumulator<T>> lse) {
-  const QueryBlock<T> block{inputs.q,
-                            {0, 1, inputs.q.shape.tokens},
-                            {},
-                            {{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}}},
-                            inputs.position_q};
+  const QueryBlock<T> block{
+      inputs.q, {0, 1, inputs.q.shape.tokens}, {}, {{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}}}};
   const ForwardResult<T> result{o, lse};
   run<T>(pattern, terms, std::span(&block, 1), &result, {});
 }

@@ -79,8 +79,7 @@ void expect_blocks_are_right(int trials) {
         blocks.push_back({own(data.q.view()),
                           stripe_positions(s, r, stripes),
                           {own(state.o), own(state.maximum), own(state.sum)},
-                          {keys},
-                          own(data.position_q.view())});
+                          {keys}});
       }
       attend<T>(data.problem.pattern, data.terms(), blocks);
     }

@@ -71,9 +71,7 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
     load(block.d_o, scratch.operands.d_o_lanes, scratch.operands.d_o_rows);
   }
   if (call.terms.relative.present()) {
-    load_rows<T>(rows_of<kBackwardLanes>(block.position_q, task.batch, queries), count, tile.head_dim,
-                 tile.stride, scratch.relative.query_lanes, scratch.relative.query_rows);
-    std::fill_n(scratch.relative.dq_rows, kBackwardLanes * tile.stride, A{0});
+    add_query_biases(call, queries, scratch);
   }
   if (call.products == PairProducts::matrix) {
     std::fill_n(tile.dq_lanes, tile.head_dim * kBackwardLanes, A{0});
@@ -207,17 +205,13 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
     lanes_to_rows<A>(tile.dq_lanes, kBackwardLanes, kBackwardLanes, tile.head_dim, nullptr, rows.data());
   }
   Procession& procession = call.procession(task.batch, task.kv_head);
+  if (call.terms.relative.present()) join_query_gradients(call, queries, scratch);
   procession.pass(task.place, number);
   procession.wait(task.place, number, poll);
   const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(tile.head_dim)));
-  const std::int64_t count = queries.rows.size();
-  const bool add = !procession.first_at(number) || !block.first;
-  give_rows(tile.dq_rows, tile.stride, factor, count, tile.head_dim, add,
+  give_rows(tile.dq_rows, tile.stride, factor, queries.rows.size(), tile.head_dim,
+            !procession.first_at(number) || !block.first,
             rows_of<kBackwardLanes>(block.dq, task.batch, queries).data());
-  if (call.terms.relative.present()) {
-    give_rows(scratch.relative.dq_rows, tile.stride, factor, count, tile.head_dim, add,
-              rows_of<kBackwardLanes>(block.d_position_q, task.batch, queries).data());
-  }
   procession.pass(task.place, number + 1);
 }
 

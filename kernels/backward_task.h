@@ -90,14 +90,15 @@ struct BackwardScratch {
   /// Relative keys, as tile and pieces need them; sizes in backward_terms.cpp.
   struct Relative {
     Tensor<A> memory;
-    A* query_lanes;     // [2][head_dim][kLaneBlock]: the position queries
-    A* query_rows;      // [kBackwardLanes][stride]
-    A* dq_rows;         // [kBackwardLanes][stride]
-    A* rows;            // [distances of a piece][stride]: r
-    A* d_rows;          // as rows: dr
-    A* products;        // [distances of a piece][kBackwardLanes]
-    std::vector<A> dr;  // [group][distances of r][stride], as the task sums it
-    Interval touched;   // distances of r, of dr
+    A* query_lanes;           // [2][head_dim][kLaneBlock]: q + v, where the operands have q + u
+    A* query_rows;            // [kBackwardLanes][stride]
+    A* dq_rows;               // [kBackwardLanes][stride]: what the products with r add to dq
+    A* rows;                  // [distances of a piece][stride]: r
+    A* d_rows;                // as rows: dr
+    A* products;              // [distances of a piece][kBackwardLanes]
+    std::vector<A> d_biases;  // [2][group][head_dim]: of u and of v, as the task sums them
+    std::vector<A> dr;        // [group][distances of r][stride], as the task sums it
+    Interval touched;         // distances of r, of dr
   } relative;
 };
 

@@ -49,9 +49,34 @@ void prepare_terms(const BackwardCall<T>& call, BackwardScratch<T>& scratch) {
   relative.d_rows = take(kRows * stride);
   relative.products = take(kRows * kBackwardLanes);
   if (call.gradients.r.data != nullptr) {
+    relative.d_biases.assign(static_cast<std::size_t>(2 * call.group() * head_dim), A{0});
     relative.dr.assign(static_cast<std::size_t>(call.group() * call.terms.relative.r.shape.tokens * stride),
                        A{0});
   }
+}
+
+template <class T>
+void add_query_biases(const BackwardCall<T>& call, const FoldedRows& queries, BackwardScratch<T>& scratch) {
+  using A = Accumulator<T>;
+  const BackwardTile<A>& tile = scratch.tile;
+  const BackwardOperands<A>& operands = scratch.operands;
+  auto& relative = scratch.relative;
+  std::copy_n(operands.query_lanes, tile.head_dim * kBackwardLanes, relative.query_lanes);
+  std::copy_n(operands.query_rows, tile.stride * kBackwardLanes, relative.query_rows);
+  std::fill_n(relative.dq_rows, tile.stride * kBackwardLanes, A{0});
+  const auto add = [&](const A* biases, A* lanes, A* rows) {
+    if (biases == nullptr) return;
+    const A* const bias = biases + queries.head(0) * tile.head_dim;
+    for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
+      A* const own = lanes + t / kLaneBlock * tile.head_dim * kLaneBlock + t % kLaneBlock;
+      for (std::int64_t d = 0; d < tile.head_dim; ++d) {
+        rows[t * tile.stride + d] += bias[d];
+        own[d * kLaneBlock] = rows[t * tile.stride + d];
+      }
+    }
+  };
+  add(call.terms.relative.content_bias, operands.query_lanes, operands.query_rows);
+  add(call.terms.relative.position_bias, relative.query_lanes, relative.query_rows);
 }
 
 template <class T>
@@ -137,6 +162,26 @@ void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Ru
 }
 
 template <class T>
+void join_query_gradients(const BackwardCall<T>& call, const FoldedRows& queries,
+                          BackwardScratch<T>& scratch) {
+  using A = Accumulator<T>;
+  const std::int64_t head_dim = scratch.tile.head_dim, stride = scratch.tile.stride;
+  A* const content = scratch.tile.dq_rows;
+  A* const position = scratch.relative.dq_rows;
+  if (call.gradients.r.data != nullptr) {
+    A* const du = scratch.relative.d_biases.data() + queries.head(0) % call.group() * head_dim;
+    A* const dv = du + call.group() * head_dim;
+    for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
+      for (std::int64_t d = 0; d < head_dim; ++d) {
+        du[d] += content[t * stride + d];
+        dv[d] += position[t * stride + d];
+      }
+    }
+  }
+  for (std::int64_t at = 0; at < queries.rows.size() * stride; ++at) content[at] += position[at];
+}
+
+template <class T>
 void add_term_gradients(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch,
                         const Poll& poll) {
   using A = Accumulator<T>;
@@ -153,12 +198,17 @@ void add_term_gradients(BackwardCall<T>& call, const BackwardTask& task, Backwar
   if (call.gradients.r.data != nullptr) {
     const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(scratch.tile.head_dim)));
     const std::int64_t stride = scratch.tile.stride, distances = call.gradients.r.shape.tokens;
+    A* sum = scratch.relative.d_biases.data();
+    for (A* const out : {call.gradients.content_bias, call.gradients.position_bias}) {
+      for (std::int64_t at = 0; at < call.group() * scratch.tile.head_dim; ++at)
+        out[first_head * scratch.tile.head_dim + at] += factor * std::exchange(*sum++, A{0});
+    }
     for (std::int64_t h = 0; h < call.group(); ++h) {
       for (std::int64_t n = scratch.relative.touched.begin; n < scratch.relative.touched.end; ++n) {
         A* out = call.gradients.r.row(0, first_head + h, n);
-        A* sum = scratch.relative.dr.data() + (h * distances + n) * stride;
+        A* own = scratch.relative.dr.data() + (h * distances + n) * stride;
         for (std::int64_t d = 0; d < scratch.tile.head_dim; ++d)
-          out[d] += factor * std::exchange(sum[d], A{0});
+          out[d] += factor * std::exchange(own[d], A{0});
       }
     }
     scratch.relative.touched = {};
@@ -167,6 +217,8 @@ void add_term_gradients(BackwardCall<T>& call, const BackwardTask& task, Backwar
 }
 
 #define LONGSEQ_INSTANTIATE(T)                                                                               \
+  template void add_query_biases<T>(const BackwardCall<T>&, const FoldedRows&, BackwardScratch<T>&);         \
+  template void join_query_gradients<T>(const BackwardCall<T>&, const FoldedRows&, BackwardScratch<T>&);     \
   template void prepare_terms<T>(const BackwardCall<T>&, BackwardScratch<T>&);                               \
   template void score_relative<T>(const BackwardCall<T>&, Run, Run, const FoldedRows&, const Piece&,         \
                                   BackwardScratch<T>&);                                                      \

@@ -10,6 +10,10 @@ namespace longseq::detail {
 template <class T>
 void prepare_terms(const BackwardCall<T>& call, BackwardScratch<T>& scratch);
 
+/// The tile's queries q become q + u, those of the relative keys q + v. They are of one head.
+template <class T>
+void add_query_biases(const BackwardCall<T>& call, const FoldedRows& queries, BackwardScratch<T>& scratch);
+
 /// Fills scratch.d_scores with what relative keys add to q·k.
 template <class T>
 void score_relative(const BackwardCall<T>& call, Run query_positions, Run key_positions,
@@ -20,10 +24,15 @@ template <class T>
 void add_bias_gradient(const BackwardCall<T>& call, Run key_positions, const Piece& piece,
                        BackwardScratch<T>& scratch);
 
-/// Adds the piece's dS to the gradients of the tile's position queries and to the task's of relative keys.
+/// Adds the piece's dS to the tile's dq of relative keys and to the task's gradients of these.
 template <class T>
 void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Run key_positions,
                             const FoldedRows& queries, const Piece& piece, BackwardScratch<T>& scratch);
+
+/// Sums up the task's gradients of u and v, and joins both parts of the tile's dq.
+template <class T>
+void join_query_gradients(const BackwardCall<T>& call, const FoldedRows& queries,
+                          BackwardScratch<T>& scratch);
 
 /// Adds what the task has summed to the call's gradients of position terms, when it is the task's turn.
 template <class T>

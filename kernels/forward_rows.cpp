@@ -11,6 +11,23 @@
 namespace longseq::detail {
 
 template <class A>
+void add_query_biases(const RelativeKeys<A>& relative, const FoldedRows& queries, ForwardTile<A>& tile,
+                      A* position_queries) {
+  const std::int64_t first = queries.head(0) * tile.head_dim;
+  const auto bias = [&](const A* biases, std::int64_t d) {
+    return biases == nullptr ? A{0} : biases[first + d];
+  };
+  for (std::int64_t d = 0; d < tile.head_dim; ++d) {
+    A* const own = tile.queries + d * kForwardLanes;
+    const A content = bias(relative.content_bias, d), position = bias(relative.position_bias, d);
+    for (std::int64_t t = 0; t < kForwardLanes; ++t) {
+      position_queries[d * kForwardLanes + t] = own[t] + position;
+      own[t] += content;
+    }
+  }
+}
+
+template <class A>
 void begin_from_nothing(ForwardTile<A>& tile) {
   std::fill_n(tile.maximum, kForwardLanes, -std::numeric_limits<A>::infinity());
   std::fill_n(tile.sum, kForwardLanes, A{0});
@@ -114,6 +131,7 @@ KeyRows<Pair> transpose_values(const KeyBlock<BFloat16>& keys, std::int64_t b, s
 template void begin_from_nothing<float>(ForwardTile<float>&);
 template void begin_from_nothing<double>(ForwardTile<double>&);
 #define LONGSEQ_INSTANTIATE(A)                                                                             \
+  template void add_query_biases<A>(const RelativeKeys<A>&, const FoldedRows&, ForwardTile<A>&, A*);       \
   template void load_state<A>(const AttentionState<A>&, std::int64_t, const FoldedRows&, ForwardTile<A>&); \
   template void store_state<A>(const ForwardTile<A>&, const AttentionState<A>&, std::int64_t,              \
                                const FoldedRows&);

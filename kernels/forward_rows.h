@@ -17,6 +17,11 @@ A lse_of(A maximum, A sum) {
   return static_cast<A>(kLn2 * (static_cast<double>(maximum) + std::log2(static_cast<double>(sum))));
 }
 
+/// The tile's queries q become q + u; `position_queries`, as tile.queries, q + v. They are of one head.
+template <class A>
+void add_query_biases(const RelativeKeys<A>& relative, const FoldedRows& queries, ForwardTile<A>& tile,
+                      A* position_queries);
+
 template <class A>
 void begin_from_nothing(ForwardTile<A>& tile);
 /// From a state that other calls have left, which may hold nothing yet.

@@ -76,9 +76,8 @@ class TaskRun {
       ForwardTile<A>& own = tile(loaded_);
       load_queries(own, queries);
       if (terms_.relative.present()) {
-        rows_to_lanes<T>(rows_of<kForwardLanes>(block_.position_q, task_.batch, queries).data(),
-                         queries.rows.size(), own.head_dim,
-                         scratch_.relative[static_cast<std::size_t>(loaded_)].queries(), kForwardLanes);
+        add_query_biases(terms_.relative, queries, own,
+                         scratch_.relative[static_cast<std::size_t>(loaded_)].queries());
       }
       if (result_ != nullptr) {
         begin_from_nothing(own);

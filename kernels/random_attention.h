@@ -84,9 +84,9 @@ template <class T>
 struct RandomAttention {
   using A = Accumulator<T>;
   Problem problem;
-  Twin<T> q, k, v, d_o, position_q;
-  Twin<A> table, r;
-  Tensor<double> o, lse, dq, dk, dv, d_position_q, d_table, d_r;
+  Twin<T> q, k, v, d_o;
+  Twin<A> table, r, content_bias, position_bias;  // the biases' heads are (1, heads, 1, head_dim)
+  Tensor<double> o, lse, dq, dk, dv, d_table, d_r, d_content_bias, d_position_bias;
 
   RandomAttention(const Problem& p, Random& random)
       : problem(p),
@@ -94,22 +94,24 @@ struct RandomAttention {
         k(p.keys, random, p.magnitude),
         v(p.keys, random, 1.0),
         d_o(p.queries, random, 1.0),
-        position_q(p.queries, random, p.magnitude),
         table({1, p.queries.heads, 2 * p.bias_reach + 1, p.bias_reach >= 0 ? 1 : 0}, random, 1.0),
         r({1, p.queries.heads, p.distances, p.queries.head_dim}, random, 1.0),
+        content_bias({1, p.queries.heads, 1, p.distances > 0 ? p.queries.head_dim : 0}, random, 1.0),
+        position_bias(content_bias.exact.shape(), random, 1.0),
         o(p.queries),
         lse({p.queries.batch, p.queries.heads, p.queries.tokens, 1}),
         dq(p.queries),
         dk(p.keys),
         dv(p.keys),
-        d_position_q(p.queries),
         d_table(table.exact.shape()),
-        d_r(r.exact.shape()) {
+        d_r(r.exact.shape()),
+        d_content_bias(content_bias.exact.shape()),
+        d_position_bias(content_bias.exact.shape()) {
     attention_reference(sees(), bias(), q.exact.view(), k.exact.view(), v.exact.view(), o.view(), lse.view());
   }
 
   void differentiate() {
-    for (Tensor<double>* gradient : {&d_position_q, &d_table, &d_r})
+    for (Tensor<double>* gradient : {&d_table, &d_r, &d_content_bias, &d_position_bias})
       std::fill_n(gradient->data(), gradient->shape().elements(), 0.0);
     attention_gradient_reference(
         sees(), bias(), q.exact.view(), k.exact.view(), v.exact.view(), d_o.exact.view(), dq.view(),
@@ -117,11 +119,16 @@ struct RandomAttention {
         [this](std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t j, double d_score) {
           if (problem.bias_reach >= 0) d_table.data()[table_index(h, i, j)] += d_score;
           if (problem.distances == 0) return;
-          for (std::int64_t d = 0; d < q.exact.shape().head_dim; ++d) {
-            d_position_q.view().row(b, h, i)[d] +=
-                scale() * d_score * r.exact.view().row(0, h, r_index(i, j))[d];
+          const double* const key = k.exact.view().row(b, kv_head(h), j);
+          const double* const relative = r.exact.view().row(0, h, r_index(i, j));
+          for (std::int64_t d = 0; d < q.exact.shape().head_dim; ++d) {  // beside q·k's own part
+            const double own = scale() * d_score;
+            dq.view().row(b, h, i)[d] += own * relative[d];
+            dk.view().row(b, kv_head(h), j)[d] += own * content_bias.exact.view().row(0, h, 0)[d];
             d_r.view().row(0, h, r_index(i, j))[d] +=
-                scale() * d_score * position_q.exact.view().row(b, h, i)[d];
+                own * (q.exact.view().row(b, h, i)[d] + position_bias.exact.view().row(0, h, 0)[d]);
+            d_content_bias.view().row(0, h, 0)[d] += own * key[d];
+            d_position_bias.view().row(0, h, 0)[d] += own * relative[d];
           }
         });
   }
@@ -129,10 +136,13 @@ struct RandomAttention {
   PositionTerms<A> terms() const {
     PositionTerms<A> result;
     if (problem.bias_reach >= 0) result.bias = {table.own.data(), problem.bias_reach};
-    if (problem.distances > 0) result.relative = {r.own.view(), problem.first_distance};
+    if (problem.distances > 0) {
+      result.relative = {r.own.view(), problem.first_distance, content_bias.own.data(),
+                         position_bias.own.data()};
+    }
     return result;
   }
-  AttentionInputs<T> inputs() const { return {q.view(), k.view(), v.view(), position_q.view()}; }
+  AttentionInputs<T> inputs() const { return {q.view(), k.view(), v.view()}; }
 
   /// Worst error of lse relative to max(1, |lse|); a row without keys must say −∞.
   double lse_error(const Tensor<A>& got) const {
@@ -149,15 +159,16 @@ struct RandomAttention {
   }
 
   /// What a score's rounding costs, in units of the type's: scores reach magnitude²·√head_dim·4, and their
-  /// error becomes a relative error of weights; the products themselves add √head_dim / 2, exp2 and decays
-  /// about 12.
+  /// error becomes a relative error of weights; each product adds √head_dim / 2, exp2 and decays about 12.
   double rounding() const {
     const double dim = std::sqrt(static_cast<double>(problem.queries.head_dim));
-    return std::numeric_limits<A>::epsilon() * (12 + dim / 2) *
+    const double products = problem.distances > 0 ? 2 : 1;
+    return std::numeric_limits<A>::epsilon() * (12 + products * dim / 2) *
            std::max(1.0, problem.magnitude * problem.magnitude / 4);
   }
 
  private:
+  std::int64_t kv_head(std::int64_t h) const { return h * problem.keys.heads / problem.queries.heads; }
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(problem.queries.head_dim)); }
   std::int64_t table_index(std::int64_t h, std::int64_t i, std::int64_t j) const {
     const std::int64_t reach = problem.bias_reach;
@@ -177,8 +188,13 @@ struct RandomAttention {
     return [this](std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t j) {
       double sum = problem.bias_reach >= 0 ? table.exact.data()[table_index(h, i, j)] : 0.0;
       if (problem.distances == 0) return sum;
-      for (std::int64_t d = 0; d < problem.queries.head_dim; ++d)
-        sum += scale() * position_q.exact.view().row(b, h, i)[d] * r.exact.view().row(0, h, r_index(i, j))[d];
+      const double* const query = q.exact.view().row(b, h, i);
+      const double* const key = k.exact.view().row(b, kv_head(h), j);
+      const double* const relative = r.exact.view().row(0, h, r_index(i, j));
+      for (std::int64_t d = 0; d < problem.queries.head_dim; ++d) {
+        sum += scale() * (content_bias.exact.view().row(0, h, 0)[d] * key[d] +
+                          (query[d] + position_bias.exact.view().row(0, h, 0)[d]) * relative[d]);
+      }
       return sum;
     };
   }
