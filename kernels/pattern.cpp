@@ -184,6 +184,27 @@ VisibleKeys Pattern::keys_seen_by(Run queries) const {
   return {low.first, {low.second.begin, high.second.end}};
 }
 
+Interval Pattern::distances() const {
+  const Interval any{causal ? 0 : 1 - seq_len, seq_len};
+  switch (kind) {
+    case PatternKind::full:
+      return any;
+    case PatternKind::local:
+      return intersect({-right_of(*this), window_left + 1}, any);
+    case PatternKind::global:
+      return global_tokens > 0 ? any : intersect({-right_of(*this), window_left + 1}, any);
+    case PatternKind::segment:
+      return intersect({0, segment_length + memory_length}, any);
+    case PatternKind::document: {
+      std::int64_t longest = 0;
+      for (const std::int64_t start : document_starts)
+        longest = std::max(longest, document_of(*this, start).size());
+      return intersect({1 - longest, longest}, any);
+    }
+  }
+  return any;
+}
+
 std::int64_t Pattern::area() const {
   return area({0, 1, seq_len}, {0, 1, seq_len});
 }

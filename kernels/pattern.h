@@ -62,6 +62,9 @@ struct Pattern {
   /// for stride 1, the hulls otherwise.
   VisibleKeys keys_seen_by(Run queries) const;
 
+  /// The distances i − j between queries and keys that they see: those that occur lie within.
+  Interval distances() const;
+
   /// The exact number of visible pairs, in closed form (per segment or document where there are such).
   std::int64_t area() const;
 

@@ -72,6 +72,24 @@ std::int64_t counted_area(const Pattern& p, Run queries, Run keys) {
   return area;
 }
 
+TEST(Pattern, DistancesAreThoseOfThePairsThatAreSeen) {
+  RandomPattern random(6);
+  for (int trial = 0; trial < 500; ++trial) {
+    const Pattern p = random.pattern();
+    Interval met;
+    for (std::int64_t i = 0; i < p.seq_len; ++i) {
+      for (std::int64_t j = 0; j < p.seq_len; ++j) {
+        if (sees(p, i, j)) met = hull_of(met, {i - j, i - j + 1});
+      }
+    }
+    const Interval said = p.distances();
+    EXPECT_EQ(hull_of(met, said), said) << trial;
+    if (p.kind == PatternKind::full || p.kind == PatternKind::local || p.kind == PatternKind::document) {
+      EXPECT_EQ(met, said) << trial;  // the others may say a few more
+    }
+  }
+}
+
 TEST(Pattern, VisibleKeysAreExactlyWhatTheTableSays) {
   RandomPattern random(1);
   for (int trial = 0; trial < 500; ++trial) {

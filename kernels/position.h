@@ -44,4 +44,14 @@ template <class T>
 std::vector<T> elan_gradient(std::span<const T> d_table, std::int64_t heads, std::int64_t reach,
                              std::int64_t digits);
 
+/// Transformer-XL's r_h(n) = W_R R_n (Dai et al. 2019, section 3.3) for these distances n: R_n is n's
+/// sinusoid, as add_sinusoid() makes it. w: (width, heads·head_dim), row-major, width even, or
+/// std::invalid_argument. (1, heads, distances, head_dim).
+template <class T>
+Tensor<T> relative_keys(std::span<const T> w, std::int64_t heads, std::int64_t head_dim, Interval distances);
+
+/// The gradient of w, (width, heads·head_dim), from that of relative_keys().
+template <class T>
+std::vector<T> relative_keys_gradient(TensorView<const T> d_r, std::int64_t width, Interval distances);
+
 }  // namespace longseq

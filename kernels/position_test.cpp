@@ -108,5 +108,43 @@ TEST(Elan, RefusesTooFewDigits) {
   EXPECT_NO_THROW(elan_table<double>(w, 1, 3));
 }
 
+TEST(RelativeKeys, ProjectTheSinusoidOfEachDistance) {
+  const std::int64_t width = 4, heads = 2, head_dim = 3;
+  std::vector<double> w(static_cast<std::size_t>(width * heads * head_dim));
+  for (std::size_t i = 0; i < w.size(); ++i) w[i] = std::sin(static_cast<double>(i));
+  const Interval distances{-2, 5000};  // of more than one block
+  const Tensor<double> r = relative_keys<double>(w, heads, head_dim, distances);
+  for (const std::int64_t n : {-2, 0, 1, 4093, 4095, 4999}) {
+    const double angle = static_cast<double>(n);
+    const double sinusoid[] = {std::sin(angle), std::sin(angle / 100), std::cos(angle),
+                               std::cos(angle / 100)};
+    for (std::int64_t h = 0; h < heads; ++h) {
+      for (std::int64_t d = 0; d < head_dim; ++d) {
+        double expected = 0;
+        for (std::int64_t i = 0; i < width; ++i)
+          expected += sinusoid[i] * w[static_cast<std::size_t>(i * heads * head_dim + h * head_dim + d)];
+        EXPECT_NEAR(r.view().row(0, h, n - distances.begin)[d], expected, 1e-12) << n;
+      }
+    }
+  }
+}
+
+TEST(RelativeKeys, TheirGradientIsTheTranspose) {
+  const std::int64_t width = 4, heads = 2, head_dim = 3;
+  const Interval distances{-2, 9};
+  std::vector<double> w(static_cast<std::size_t>(width * heads * head_dim));
+  for (std::size_t i = 0; i < w.size(); ++i) w[i] = std::sin(static_cast<double>(i));
+  const Tensor<double> r = relative_keys<double>(w, heads, head_dim, distances);
+  Tensor<double> d_r(r.shape());
+  double through_keys = 0, through_weights = 0;
+  for (std::int64_t i = 0; i < r.shape().elements(); ++i) {
+    d_r.data()[i] = std::cos(static_cast<double>(i));
+    through_keys += r.data()[i] * d_r.data()[i];
+  }
+  const std::vector<double> d_w = relative_keys_gradient<double>(std::as_const(d_r).view(), width, distances);
+  for (std::size_t i = 0; i < w.size(); ++i) through_weights += w[i] * d_w[i];
+  EXPECT_NEAR(through_keys, through_weights, 1e-12);
+}
+
 }  // namespace
 }  // namespace longseq
