@@ -31,20 +31,23 @@ namespace longseq {
 namespace {
 
 const Command& command() {
-  static const Command kCommand{.name = "attend",
-                                .summary =
-                                    "Reads /q (B, H, S, D), /k and /v (B, Hkv, S, D), f32 or f64, and writes "
-                                    "/o and /lse (B, H, S). Sizes and type "
-                                    "come from the file. --pass backward or both also reads /do, shaped as "
-                                    "/q, and writes /dq, /dk and /dv. --dtype bf16 rounds what it reads, and "
-                                    "writes f32. --position learned reads /bias (H, 2R+1), negative "
-                                    "distances first, and writes /dbias; elan reads /elan (H, N), a weight "
-                                    "for each binary digit of the distance, and writes /delan. --pattern "
-                                    "document reads /document_starts.",
-                                .options = {{"input", "FILE", "HDF5 with /q, /k, /v, and /do for gradients"},
-                                            {"output", "FILE", "HDF5 to be made: /o, /lse, gradients"},
-                                            {"weights", "", "also write /weights (B, H, S, S), S <= 4096"},
-                                            simd_option()}};
+  static const Command kCommand{
+      .name = "attend",
+      .summary =
+          "Reads /q (B, H, S, D), /k and /v (B, Hkv, S, D), f32 or f64, and writes "
+          "/o and /lse (B, H, S). Sizes and type "
+          "come from the file. --pass backward or both also reads /do, shaped as "
+          "/q, and writes /dq, /dk and /dv. --dtype bf16 rounds what it reads, and "
+          "writes f32. --position learned reads /bias (H, 2R+1), negative "
+          "distances first, and writes /dbias; elan reads /elan (H, N), a weight "
+          "for each binary digit of the distance, and writes /delan; relative "
+          "reads Transformer-XL's W_R, u and v as /relative_weights (W, H, D), "
+          "/content_bias and /position_bias (H, D), and writes the gradient of each "
+          "with a d before its name. --pattern document reads /document_starts.",
+      .options = {{"input", "FILE", "HDF5 with /q, /k, /v, and /do for gradients"},
+                  {"output", "FILE", "HDF5 to be made: /o, /lse, gradients"},
+                  {"weights", "", "also write /weights (B, H, S, S), S <= 4096"},
+                  simd_option()}};
   return kCommand;
 }
 
@@ -143,7 +146,8 @@ void expect_no_overflow(MPI_Comm comm, const Case& c, TensorView<const T> lse, c
 
 /// T: float or double.
 template <class T>
-LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, const TensorInput& input) {
+LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Pattern& pattern, const Shard& shard,
+                           const TensorInput& input) {
   const std::int64_t rows = tokens_in(shard);
   LayerInputs<T> inputs;
   inputs.q = Tensor<T>({c.batch, c.heads, rows, c.head_dim});
@@ -156,13 +160,13 @@ LayerInputs<T> read_inputs(MPI_Comm comm, const Case& c, const Shard& shard, con
       inputs.d_o = Tensor<T>(inputs.q.shape());
       input.read<T>("/do", shard, inputs.d_o.view());
     }
-    read_position_parameters(c, input, inputs);
+    read_position_parameters(c, input, inputs.position);
   });
   expect_finite<T>(comm, "/q", inputs.q.view(), shard, c.seq_len);
   expect_finite<T>(comm, "/k", inputs.k(), shard, c.seq_len);
   expect_finite<T>(comm, "/v", inputs.v(), shard, c.seq_len);
   if (c.pass != "forward") expect_finite<T>(comm, "/do", inputs.d_o.view(), shard, c.seq_len);
-  apply_position(c, shard, inputs);
+  apply_position(c, pattern, shard, inputs);
   return inputs;
 }
 
@@ -187,7 +191,7 @@ void write_results(MPI_Comm comm, const Case& c, const Shard& shard, Layer<T>& l
     output.write<A>("/dq", of_queries, shard, dq);
     output.write<A>("/dk", of_keys, shard, dk);
     output.write<A>("/dv", of_keys, shard, second_half(layer.d_keys.view()));
-    write_position_gradients(comm, c, layer, output);
+    write_position_gradients(comm, c, layer.inputs.position, layer.d_position, output);
   }
   if (weights.data != nullptr)
     output.write<A>("/weights", {c.batch, c.heads, c.seq_len, c.seq_len}, shard, weights);
@@ -216,7 +220,7 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
       comm, line.at("output"),
       rows * (c.head_dim + 1 + gradients + (with_weights ? c.seq_len : 0)) * problem.accumulator_bytes);
   ThreadTeam team(threads, placement);
-  LayerInputs<T> inputs = in_storage<T>(read_inputs<A>(comm, c, shard, input));
+  LayerInputs<T> inputs = in_storage<T>(read_inputs<A>(comm, c, problem.pattern, shard, input));
   std::unique_ptr<Layer<T>> layer;
   Tensor<A> weights;
   on_all_ranks(comm, [&] {
@@ -228,8 +232,8 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
     if (pass.problem.pass == Pass::forward) expect_no_overflow<A>(comm, c, layer->lse.view(), shard);
   }
   if (with_weights) {
-    attention_weights<T>(comm, problem, layer->inputs.bias(), layer->inputs.q.view(), layer->inputs.k(),
-                         weights.view());
+    attention_weights<T>(comm, problem, layer->inputs.position.terms(), layer->inputs.q.view(),
+                         layer->inputs.k(), weights.view());
   }
   output.open();
   write_results<T>(comm, c, shard, *layer, std::as_const(weights).view(), output);

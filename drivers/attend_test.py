@@ -49,6 +49,19 @@ def digits(s, count):
     return numpy.stack([numpy.maximum(distances(s), 0) >> n & 1 for n in range(count)])
 
 
+def sinusoids(s, width):
+    """R of Transformer-XL for each pair: sines, then cosines, of the distance. (s, s, width)"""
+    angle = distances(s)[..., None] * 10000.0 ** (-2 * numpy.arange(width // 2) / width)
+    return numpy.concatenate([numpy.sin(angle), numpy.cos(angle)], axis=-1)
+
+
+def relative_keys(s, parameters):
+    """W_R R of each pair, (s, s, d), one head after the other: together they would take a gigabyte."""
+    weights = parameters["relative_weights"]
+    for head in range(weights.shape[1]):
+        yield sinusoids(s, weights.shape[0]) @ weights[:, head]
+
+
 def oracle(q, k, v, seen, position, parameters):
     q, k, v = (numpy.asarray(x, numpy.float64) for x in (q, k, v))
     heads, s, d = q.shape[1:]
@@ -57,11 +70,18 @@ def oracle(q, k, v, seen, position, parameters):
     group = heads // k.shape[1]
     k, v = numpy.repeat(k, group, axis=1), numpy.repeat(v, group, axis=1)
     scores = q @ k.swapaxes(-1, -2) / numpy.sqrt(d)
+    if position == "relative":
+        u, v_r = (parameters[name][:, None, :] for name in ("content_bias", "position_bias"))
+        scores = (q + u) @ k.swapaxes(-1, -2)
+        for h, r in enumerate(relative_keys(s, parameters)):
+            scores[:, h] += numpy.einsum("bid,ijd->bij", (q + v_r)[:, h], r)
+        scores /= numpy.sqrt(d)
     if position == "learned":
-        reach = parameters.shape[1] // 2
-        scores += parameters[:, numpy.clip(distances(s), -reach, reach) + reach]
+        bias = parameters["bias"]
+        reach = bias.shape[1] // 2
+        scores += bias[:, numpy.clip(distances(s), -reach, reach) + reach]
     if position == "elan":
-        scores += numpy.einsum("hn,nij->hij", parameters, digits(s, parameters.shape[1]))
+        scores += numpy.einsum("hn,nij->hij", parameters["elan"], digits(s, parameters["elan"].shape[1]))
     if position == "alibi":
         assert heads & (heads - 1) == 0
         scores -= 2.0 ** (-8.0 * (numpy.arange(heads) + 1) / heads)[:, None, None] * abs(distances(s))
@@ -89,14 +109,27 @@ def gradients(q, k, v, d_o, weights, position, parameters):
     dq, dk = d_scores @ wide_k, over_group(d_scores.swapaxes(-1, -2) @ q)
     if position == "rotary":
         dq, dk = rotated(dq, -1), rotated(dk, -1)
+    if position == "relative":
+        u, v_r = (parameters[name][:, None, :] for name in ("content_bias", "position_bias"))
+        du = dq.sum((0, 2))
+        dk = over_group(d_scores.swapaxes(-1, -2) @ (q + u))
+        dq_r, d_weights_r = numpy.empty_like(q), numpy.empty_like(parameters["relative_weights"])
+        for h, r in enumerate(relative_keys(s, parameters)):
+            dq_r[:, h] = numpy.einsum("bij,ijd->bid", d_scores[:, h], r)
+            d_r = numpy.einsum("bij,bid->ijd", d_scores[:, h], (q + v_r)[:, h])
+            d_weights_r[:, h] = numpy.tensordot(sinusoids(s, d_weights_r.shape[0]), d_r, ((0, 1), (0, 1)))
+        dq = dq + dq_r
     named = {"dq": (dq, dq.size), "dk": (dk, dk.size), "dv": (over_group(weights.swapaxes(-1, -2) @ d_o), dk.size)}
+    if position == "relative":  # sums over all queries, in which much cancels
+        for name, exact in (("content_bias", du), ("position_bias", dq_r.sum((0, 2))), ("relative_weights", d_weights_r)):
+            named["d" + name] = (exact, exact.size * batch * s)
     if position == "learned":
-        reach = parameters.shape[1] // 2
+        reach = parameters["bias"].shape[1] // 2
         at = (numpy.clip(distances(s), -reach, reach) + reach).ravel()
         d_table = numpy.stack([numpy.bincount(at, x.ravel(), 2 * reach + 1) for x in d_bias.sum(0)])
         named["dbias"] = (d_table, numpy.sum((weights * d_weights) ** 2))
     if position == "elan":
-        d_digits = numpy.einsum("bhij,nij->hn", d_bias, digits(s, parameters.shape[1]))
+        d_digits = numpy.einsum("bhij,nij->hn", d_bias, digits(s, parameters["elan"].shape[1]))
         named["delan"] = (d_digits, numpy.sum((weights * d_weights) ** 2))
     return named
 
@@ -105,7 +138,7 @@ def make_case(random):
     pattern = random.choice(PATTERNS)
     ranks = int(random.integers(1, 6))
     s = int(random.choice([1, 2, 3, 5, 7, 31, 97, 127, 128, 211, 307]))
-    position = random.choice(["none", "none", "rotary", "alibi", "learned", "elan"])
+    position = random.choice(["none", "none", "rotary", "alibi", "learned", "elan", "relative", "relative"])
     kv_heads = int(random.choice([1, 2]))
     heads = kv_heads * int(random.choice([1, 2, 4] if position == "alibi" else [1, 2, 3]))
     options = {
@@ -133,14 +166,21 @@ def attend(path, case, random, *more):
     d_o = random.standard_normal(shape)
     starts = numpy.unique(numpy.concatenate([[0], random.integers(0, case["s"], 1 + case["s"] // 20)]))
     few = int(random.integers(0, 30))
-    columns = max((case["s"] - 1).bit_length(), 1) + few % 3 if case["position"] == "elan" else 2 * few + 1
-    parameters = random.standard_normal((case["heads"], columns)).astype(case["dtype"])
+    shapes = {
+        "learned": {"bias": (case["heads"], 2 * few + 1)},
+        "elan": {"elan": (case["heads"], max((case["s"] - 1).bit_length(), 1) + few % 3)},
+        "relative": {"relative_weights": (2 * few + 2, case["heads"], case["d"]),
+                     "content_bias": (case["heads"], case["d"]), "position_bias": (case["heads"], case["d"])},
+    }.get(case["position"], {})  # fmt: skip
+    parameters = {name: random.standard_normal(own).astype(case["dtype"]) for name, own in shapes.items()}
+    if case["position"] == "relative":
+        parameters["relative_weights"] /= numpy.sqrt(few + 1).astype(case["dtype"])
     q, k, v, d_o = (x.astype(case["dtype"]) for x in (q, k, v, d_o))
     if "bf16" in more:  # what is rounded exactly is not judged
         q, k, v, d_o = (rounded_to_bf16(x) for x in (q, k, v, d_o))
     with h5py.File(path / "in.h5", "w") as file:
         file.update({"q": q, "k": k, "v": v, "do": d_o, "document_starts": starts})
-        file["elan" if case["position"] == "elan" else "bias"] = parameters
+        file.update(parameters)
     arguments = [word for name, value in case["options"].items() for word in (f"--{name}", value)]
     finished = run(
         case["ranks"], "attend", "--input", path / "in.h5", "--output", path / "out.h5", "--pattern", case["pattern"],
@@ -151,7 +191,7 @@ def attend(path, case, random, *more):
     seen = mask(case["pattern"], case["causal"], case["s"], case["options"], starts)
     with h5py.File(path / "out.h5") as file:
         output = {name: file[name][()] for name in file}
-    parameters = parameters.astype(numpy.float64)
+    parameters = {name: values.astype(numpy.float64) for name, values in parameters.items()}
     return output, oracle(q, k, v, seen, case["position"], parameters), (q, k, v, d_o, parameters)
 
 
@@ -194,15 +234,16 @@ def test_gradients_match_the_oracle(tmp_path, seed):
 @pytest.mark.parametrize("seed", range(200, 220))
 def test_bf16_stays_within_its_bound(tmp_path, seed):
     random = numpy.random.default_rng(seed)
-    case = make_case(random) | dict(magnitude=1.0, dtype="f4", position="none")
+    case = make_case(random) | dict(magnitude=1.0, dtype="f4", position=("none", "relative")[seed % 2])
     output, (o, _, weights, _), tensors = attend(tmp_path, case, random, "--pass", "both", "--dtype", "bf16")
     assert numpy.linalg.norm(output["o"] - o) / numpy.linalg.norm(o) <= 1e-2, case
-    expect_gradients(output, gradients(*tensors[:4], weights, "none", None), 1e-2, case)
+    expect_gradients(output, gradients(*tensors[:4], weights, case["position"], tensors[4]), 1e-2, case)
 
 
-def test_every_strategy_layout_and_number_of_ranks_gives_one_answer(tmp_path):
+@pytest.mark.parametrize("position", ("rotary", "relative"))
+def test_every_strategy_layout_and_number_of_ranks_gives_one_answer(tmp_path, position):
     case = dict(
-        pattern="global", causal=False, s=101, position="rotary", heads=4, kv_heads=2, d=40, batch=1, dtype="f8",
+        pattern="global", causal=False, s=101, position=position, heads=4, kv_heads=2, d=40, batch=1, dtype="f8",
         options={"window-left": 9, "window-right": 4, "global-tokens": 23}, magnitude=1.0, overlap="on",
     )  # fmt: skip
     answers = []
@@ -214,7 +255,7 @@ def test_every_strategy_layout_and_number_of_ranks_gives_one_answer(tmp_path):
                 random = numpy.random.default_rng(5)
                 own = case | dict(ranks=ranks, strategy=strategy, layout=layout)
                 answers.append(attend(where, own, random, "--pass", "both")[0])
-    for name in ("o", "dq", "dk", "dv"):
+    for name in answers[0]:
         assert max(abs(answer[name] - answers[0][name]).max() for answer in answers) < 3e-14, name
 
 
@@ -233,6 +274,19 @@ def test_elan_with_too_few_or_too_many_digits_is_refused(tmp_path, digits):
     where = ("--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5")
     said = error_lines(run(2, "attend", *where, "--position", "elan"))
     assert len(said) == 1 and f"/elan has the shape (2, {digits})" in said[0] and "N from 4" in said[0]
+
+
+@pytest.mark.parametrize(
+    "name, shape", (("relative_weights", (3, 2, 8)), ("relative_weights", (4, 1, 8)), ("content_bias", (2, 7)),
+                    ("position_bias", (1, 8)))
+)  # fmt: skip
+def test_relative_parameters_of_another_shape_are_refused(tmp_path, name, shape):
+    shapes = {"relative_weights": (4, 2, 8), "content_bias": (2, 8), "position_bias": (2, 8)} | {name: shape}
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.update({name: numpy.ones((1, 2, 9, 8), "f4") for name in "qkv"})
+        file.update({name: numpy.ones(own, "f4") for name, own in shapes.items()})
+    said = error_lines(run(2, "attend", "--input", tmp_path / "in.h5", "--output", tmp_path / "out.h5", "--position", "relative"))
+    assert len(said) == 1 and f"/{name} has the shape ({', '.join(map(str, shape))})" in said[0] and "H = 2, D = 8" in said[0]
 
 
 def test_gradients_without_do_are_refused(tmp_path):
@@ -260,7 +314,7 @@ def test_a_degree_that_does_not_divide_the_ranks_is_refused_alike(tmp_path):
 def test_weights_are_the_softmax(tmp_path):
     random = numpy.random.default_rng(8)
     case = dict(
-        pattern="local", causal=True, ranks=3, s=65, position="learned", heads=2, kv_heads=1, d=16, batch=2, dtype="f8",
+        pattern="local", causal=True, ranks=3, s=65, position="relative", heads=2, kv_heads=1, d=16, batch=2, dtype="f8",
         strategy="halo", layout="contiguous", options={"window-left": 11, "window-right": 0}, magnitude=1.0, overlap="on",
     )  # fmt: skip
     output, (_, _, weights, _), _ = attend(tmp_path, case, random, "--weights")

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/parallel_rows.h"
+#include "suite/verify_score.h"
 
 namespace longseq {
 namespace {
@@ -36,23 +37,15 @@ Tensor<double> gather_keys(MPI_Comm comm, const Problem& problem, const Shard& s
 /// Scores of one query over the visible keys, in f64: (key position, score).
 template <class T>
 std::vector<std::pair<std::int64_t, double>> scores_of(const Problem& problem,
-                                                       const DistanceBias<Accumulator<T>>& bias,
+                                                       const PositionTerms<Accumulator<T>>& terms,
                                                        std::int64_t head, std::int64_t position,
                                                        const T* query, TensorView<const double> keys) {
-  const double scale = 1.0 / std::sqrt(static_cast<double>(problem.head_dim));
   const VisibleKeys visible = problem.pattern.visible_keys(position);
   std::vector<std::pair<std::int64_t, double>> scores;
   for (const Interval& interval : {visible.first, visible.second}) {
     for (std::int64_t j = interval.begin; j < interval.end; ++j) {
       const double* key = keys.row(0, head * problem.kv_heads / problem.heads, j);
-      double score = 0;
-      for (std::int64_t d = 0; d < problem.head_dim; ++d) score += static_cast<double>(query[d]) * key[d];
-      score *= scale;
-      if (bias.values != nullptr) {
-        const std::int64_t distance = std::clamp(position - j, -bias.reach, bias.reach);
-        score += static_cast<double>(bias.values[head * (2 * bias.reach + 1) + bias.reach + distance]);
-      }
-      scores.emplace_back(j, score);
+      scores.emplace_back(j, exact_score(terms, head, position - j, query, key, problem.head_dim));
     }
   }
   return scores;
@@ -61,7 +54,7 @@ std::vector<std::pair<std::int64_t, double>> scores_of(const Problem& problem,
 }  // namespace
 
 template <class T>
-void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias<Accumulator<T>>& bias,
+void attention_weights(MPI_Comm comm, const Problem& problem, const PositionTerms<Accumulator<T>>& terms,
                        TensorView<const T> q, TensorView<const T> k, TensorView<Accumulator<T>> weights) {
   using A = Accumulator<T>;
   int rank = 0;
@@ -76,7 +69,7 @@ void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias
     TensorView<const double> entry = keys.view();
     entry.data += b * entry.batch_stride;
     const auto scores =
-        scores_of<T>(problem, bias, h, positions[static_cast<std::size_t>(row)], q.row(b, h, row), entry);
+        scores_of<T>(problem, terms, h, positions[static_cast<std::size_t>(row)], q.row(b, h, row), entry);
     double highest = -std::numeric_limits<double>::infinity(), sum = 0;
     for (const auto& [j, score] : scores) highest = std::max(highest, score);
     for (const auto& [j, score] : scores) sum += std::exp(score - highest);
@@ -86,8 +79,8 @@ void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias
   });
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                      \
-  template void attention_weights<T>(MPI_Comm, const Problem&, const DistanceBias<Accumulator<T>>&, \
+#define LONGSEQ_INSTANTIATE(T)                                                                       \
+  template void attention_weights<T>(MPI_Comm, const Problem&, const PositionTerms<Accumulator<T>>&, \
                                      TensorView<const T>, TensorView<const T>, TensorView<Accumulator<T>>);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)

@@ -12,7 +12,7 @@ namespace longseq {
 /// see j; in f64 from all ranks' keys. q (batch, heads, rows, head_dim), k (batch, kv_heads, rows, head_dim),
 /// weights (batch, heads, rows, S). Collective.
 template <class T>
-void attention_weights(MPI_Comm comm, const Problem& problem, const DistanceBias<Accumulator<T>>& bias,
+void attention_weights(MPI_Comm comm, const Problem& problem, const PositionTerms<Accumulator<T>>& terms,
                        TensorView<const T> q, TensorView<const T> k, TensorView<Accumulator<T>> weights);
 
 }  // namespace longseq

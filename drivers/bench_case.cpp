@@ -70,9 +70,11 @@ std::unique_ptr<Layer<T>> prepare(const Launch& launch, const Case& c, std::vect
                                   ThreadTeam& team) {
   std::unique_ptr<Layer<T>> layer;
   on_all_ranks(launch.comm, [&] {
-    const Shard shard = passes.front().problem.layout.shard(launch.rank);
-    LayerInputs<T> inputs =
-        team.run([&] { return in_storage<T>(make_inputs<Accumulator<T>>(c, shard, launch.data_dir)); });
+    const Problem& problem = passes.front().problem;
+    const Shard shard = problem.layout.shard(launch.rank);
+    LayerInputs<T> inputs = team.run([&] {
+      return in_storage<T>(make_inputs<Accumulator<T>>(c, problem.pattern, shard, launch.data_dir));
+    });
     layer = std::make_unique<Layer<T>>(launch.comm, std::move(inputs), passes);
   });
   return layer;
@@ -174,12 +176,12 @@ void verify_case(const Launch& launch, const Case& c, const Problem& problem, La
                               layer.inputs.v(),
                               layer.o.view(),
                               layer.lse.view()};
-  const auto bias = layer.inputs.bias();
-  facts.errors = recompute<T>(launch.comm, problem.pattern, bias, output);
+  const auto terms = layer.inputs.position.terms();
+  facts.errors = recompute<T>(launch.comm, problem.pattern, terms, output);
   facts.bounds = error_bounds<T>(c.head_dim, c.seq_len, facts.errors.largest_score);
   if (!layer.runs(Pass::backward)) return;
   facts.gradient_errors =
-      recompute_gradients<T>(launch.comm, problem.pattern, bias, output,
+      recompute_gradients<T>(launch.comm, problem.pattern, terms, output,
                              {layer.inputs.d_o.view(), layer.dq.view(), first_half(layer.d_keys.view()),
                               second_half(layer.d_keys.view())});
 }

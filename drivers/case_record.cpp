@@ -140,7 +140,8 @@ void add_columns(const Launch& launch, const Case& c, const CaseFacts& facts, co
       "repetitions without warm-up");
   add("imbalance", figures.imbalance, "1", "mean computing time of a rank, maximum over mean of the ranks");
   add("flops", figures.flops, "flop",
-      "mask-exact FLOPs of the passes: 4 area H D per batch entry forward, 2.5 times that backward");
+      "mask-exact FLOPs of the passes: 4 area H D per batch entry forward, 2.5 times that backward; "
+      "relative positions 2 and 6 area H D more");
   add("flop_rate", rate, "flop/s", "mask-exact FLOPs over the median time");
   add("tokens_per_second", static_cast<double>(c.seq_len * c.batch) / figures.median_time, "1/s",
       "tokens over the median time");
@@ -315,7 +316,9 @@ CaseRecord case_record(const Launch& launch, const Case& c, const CaseFacts& fac
   record.group.attributes.push_back({"stopped", facts.measurement.decision.reason});
   record.group.attributes.push_back(
       {"flops_convention",
-       std::string("mask-exact: 4 * visible pairs * heads * head_dim forward, 2.5 times that backward")});
+       std::string(
+           "mask-exact: 4 * visible pairs * heads * head_dim forward, 2.5 times that backward; relative "
+           "positions 2 and 6 * visible pairs * heads * head_dim more")});
   add_samples(facts, record.group);
   add_traffic(facts, record.group);
   add_timeline(launch, facts, record.group);

@@ -4,7 +4,6 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -15,6 +14,7 @@
 #include "datasets/corpus.h"
 #include "datasets/synthetic.h"
 #include "drivers/execution/row_operations.h"
+#include "drivers/streams.h"
 #include "kernels/position.h"
 #include "kernels/projection.h"
 #include "suite/statistics.h"
@@ -22,19 +22,8 @@
 namespace longseq {
 namespace {
 
-// Streams of seeded_normal: one for each set of parameters.
-enum Stream : std::uint32_t {
-  kEmbedding,
-  kQueryWeights,
-  kKeyWeights,
-  kValueWeights,
-  kBiasTable,
-  kDigitWeights
-};
-
 constexpr int kProjectionTimings = 5;
 constexpr std::int64_t kRowsPerTask = 64;
-constexpr std::int64_t kLearnedReach = 128;
 
 template <class T>
 void fill_synthetic(TensorView<T> view, const Shard& shard, std::uint64_t seed, TensorId id) {
@@ -137,7 +126,8 @@ void expect_corpus(const Case& c, const std::filesystem::path& data_dir) {
 }
 
 template <class T>
-LayerInputs<T> make_inputs(const Case& c, const Shard& shard, const std::filesystem::path& data_dir) {
+LayerInputs<T> make_inputs(const Case& c, const Pattern& pattern, const Shard& shard,
+                           const std::filesystem::path& data_dir) {
   const std::int64_t rows = tokens_in(shard);
   LayerInputs<T> inputs;
   inputs.q = Tensor<T>({c.batch, c.heads, rows, c.head_dim});
@@ -154,34 +144,21 @@ LayerInputs<T> make_inputs(const Case& c, const Shard& shard, const std::filesys
     inputs.d_o = Tensor<T>(inputs.q.shape());
     fill_synthetic(inputs.d_o.view(), shard, static_cast<std::uint64_t>(c.seed), TensorId::output_gradient);
   }
-  if (c.position == "learned") {
-    inputs.reach = std::min(kLearnedReach, c.seq_len - 1);
-    inputs.table =
-        seeded<T>(c.heads * (2 * inputs.reach + 1), static_cast<std::uint64_t>(c.seed), kBiasTable, 1.0);
-  } else if (c.position == "elan") {
-    inputs.digit_weights = seeded<T>(c.heads * distance_digits(c.seq_len), static_cast<std::uint64_t>(c.seed),
-                                     kDigitWeights, 1.0);
-  }
-  apply_position(c, shard, inputs);
+  draw_position_parameters(c, inputs.position);
+  apply_position(c, pattern, shard, inputs);
   return inputs;
 }
 
 template <class T>
-void apply_position(const Case& c, const Shard& shard, LayerInputs<T>& inputs) {
+void apply_position(const Case& c, const Pattern& pattern, const Shard& shard, LayerInputs<T>& inputs) {
   if (c.position == "rotary") {
     for_each_run(shard, [&](Run run, std::int64_t first) {
       const Interval rows{first, first + run.count};
       rotate_by_position(inputs.q.view().tokens(rows), run);
       rotate_by_position(inputs.k().tokens(rows), run);
     });
-  } else if (c.position == "alibi") {
-    inputs.reach = c.seq_len - 1;
-    inputs.table = alibi_table<T>(c.heads, inputs.reach);
-  } else if (c.position == "elan") {
-    inputs.reach = c.seq_len - 1;
-    inputs.table = elan_table<T>(inputs.digit_weights, c.heads, inputs.reach);
   }
-  inputs.trained = c.position == "learned" || c.position == "elan";
+  make_position_terms(c, pattern, inputs.position);
 }
 
 template <class A>
@@ -210,17 +187,10 @@ LayerInputs<T> in_storage(LayerInputs<Accumulator<T>> inputs) {
     own.q = rounded(inputs.q);
     own.keys = rounded(inputs.keys);
     if (inputs.d_o.data() != nullptr) own.d_o = rounded(inputs.d_o);  // there, if without rows
-    own.table = std::move(inputs.table);
-    own.reach = inputs.reach;
-    own.digit_weights = std::move(inputs.digit_weights);
-    own.trained = inputs.trained;
+    own.position = std::move(inputs.position);
     own.projection_time = inputs.projection_time;
     return own;
   }
-}
-
-std::int64_t distance_digits(std::int64_t seq_len) {
-  return std::max<std::int64_t>(std::bit_width(static_cast<std::uint64_t>(seq_len - 1)), 1);
 }
 
 std::filesystem::path default_data_dir() {
@@ -228,9 +198,10 @@ std::filesystem::path default_data_dir() {
   return directory != nullptr && *directory != '\0' ? directory : "data";
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                     \
-  template LayerInputs<T> make_inputs<T>(const Case&, const Shard&, const std::filesystem::path&); \
-  template void apply_position<T>(const Case&, const Shard&, LayerInputs<T>&);                     \
+#define LONGSEQ_INSTANTIATE(T)                                                                 \
+  template LayerInputs<T> make_inputs<T>(const Case&, const Pattern&, const Shard&,            \
+                                         const std::filesystem::path&);                        \
+  template void apply_position<T>(const Case&, const Pattern&, const Shard&, LayerInputs<T>&); \
   template void undo_position<T>(const Case&, const Shard&, TensorView<T>, TensorView<T>);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "drivers/position_terms.h"
 #include "drivers/sharding/plan.h"
 #include "kernels/attention.h"
 #include "suite/case.h"
@@ -15,16 +16,12 @@ namespace longseq {
 template <class T>
 struct LayerInputs {
   using A = Accumulator<T>;
-  Tensor<T> q;           // (batch, heads, rows, head_dim)
-  Tensor<T> keys;        // (2·batch, kv_heads, rows, head_dim): all of K, then all of V
-  Tensor<T> d_o;         // shaped as q; empty in a forward pass
-  std::vector<A> table;  // of the distance bias, empty if there is none
-  std::int64_t reach = 0;
-  std::vector<A> digit_weights;  // (heads, digits), of which ELAN's encoder makes the table; else empty
-  bool trained = false;          // the table is a parameter, or made of some: it has a gradient
+  Tensor<T> q;     // (batch, heads, rows, head_dim)
+  Tensor<T> keys;  // (2·batch, kv_heads, rows, head_dim): all of K, then all of V
+  Tensor<T> d_o;   // shaped as q; empty in a forward pass
+  PositionParameters<A> position;
   double projection_time = 0;  // s for the q, k and v of all rows, median of several; 0 for synthetic tensors
 
-  DistanceBias<A> bias() const { return {table.empty() ? nullptr : table.data(), reach}; }
   TensorView<T> k();
   TensorView<T> v();
 };
@@ -39,18 +36,16 @@ void expect_corpus(const Case& c, const std::filesystem::path& data_dir);
 
 /// Throws as expect_corpus does. T: float or double. Runs in the caller's TBB arena.
 template <class T>
-LayerInputs<T> make_inputs(const Case& c, const Shard& shard, const std::filesystem::path& data_dir);
+LayerInputs<T> make_inputs(const Case& c, const Pattern& pattern, const Shard& shard,
+                           const std::filesystem::path& data_dir);
 
-/// Rotates q and k, or sets the bias table by the formula of the case's position term.
+/// Rotates q and k, or makes the position terms of their parameters, as the case's position term says.
 template <class T>
-void apply_position(const Case& c, const Shard& shard, LayerInputs<T>& inputs);
+void apply_position(const Case& c, const Pattern& pattern, const Shard& shard, LayerInputs<T>& inputs);
 
 /// The gradients of q and k as they were before apply_position(), in place.
 template <class A>
 void undo_position(const Case& c, const Shard& shard, TensorView<A> dq, TensorView<A> dk);
-
-/// Digits of the longest distance of a sequence.
-std::int64_t distance_digits(std::int64_t seq_len);
 
 /// $LONGSEQ_DATA, or ./data.
 std::filesystem::path default_data_dir();

@@ -6,6 +6,7 @@
 #include "datasets/synthetic.h"
 #include "drivers/execution/memory.h"
 #include "drivers/execution/row_operations.h"
+#include "drivers/position_terms.h"
 #include "drivers/sharding/audit.h"
 #include "kernels/attention_backward.h"
 #include "kernels/parallel_rows.h"
@@ -43,12 +44,14 @@ template <class T>
 class Timing {
  public:
   using A = Accumulator<T>;
-  Timing(MPI_Comm comm, ThreadTeam& team, std::int64_t head_dim)
+  Timing(MPI_Comm comm, ThreadTeam& team, const Case& c)
       : comm_(comm),
         team_(team),
-        shape_{1, std::min<std::int64_t>(2 * most_threads(comm, team), kMostHeads), kLarge.queries, head_dim},
+        relative_(c.position == "relative"),
+        shape_{1, std::min<std::int64_t>(2 * most_threads(comm, team), kMostHeads), kLarge.queries,
+               c.head_dim},
         q_(shape_),
-        keys_({2, shape_.heads, shape_.tokens, head_dim}),
+        keys_({2, shape_.heads, shape_.tokens, c.head_dim}),
         o_(shape_),
         state_(shape_),
         maximum_({1, shape_.heads, shape_.tokens, 1}),
@@ -56,6 +59,12 @@ class Timing {
         lse_(maximum_.shape()),
         dq_(shape_),
         d_keys_(keys_.shape()) {
+    Case own = c;
+    own.seq_len = kLarge.keys;
+    own.heads = own.kv_heads = shape_.heads;
+    draw_position_parameters(own, position_);
+    team.run([&] { make_position_terms(own, kLarge.pattern(), position_); });
+    d_position_ = PositionGradients<A>(position_);
     Tensor<A> normal(keys_.shape());
     fill_normal(normal.view(), {0, 1, shape_.tokens}, 1, TensorId::k);
     team.run([&] {
@@ -98,7 +107,8 @@ class Timing {
         if (pass == Pass::forward) {
           attended(pattern, block);
         } else {
-          attend_backward<T>(pattern, {}, std::span(&gradients, 1), std::span(&key_gradients, 1));
+          attend_backward<T>(pattern, position_.terms(), std::span(&gradients, 1),
+                             std::span(&key_gradients, 1), d_position_.views());
         }
       });
       const double taken = steady_seconds() - start;
@@ -113,6 +123,7 @@ class Timing {
       Problem problem;
       problem.head_dim = shape_.head_dim;
       problem.pass = pass;
+      problem.relative = relative_;
       return pass_flops(problem,
                         shape_.heads * probe.pattern().area({0, 1, probe.queries}, {0, 1, probe.keys}));
     };
@@ -133,23 +144,25 @@ class Timing {
 
  private:
   AttentionState<A> attended(const Pattern& pattern, const QueryBlock<T>& block) {
-    attend<T>(pattern, {}, std::span(&block, 1));
+    attend<T>(pattern, position_.terms(), std::span(&block, 1));
     return block.state;
   }
 
   MPI_Comm comm_;
   ThreadTeam& team_;
+  bool relative_;
   Shape shape_;
   Tensor<T> q_, keys_, o_;
   Tensor<A> state_, maximum_, sum_, lse_, dq_, d_keys_;
+  PositionParameters<A> position_;
+  PositionGradients<A> d_position_;  // summed over all repetitions, and never read
 };
 
 template <class T>
-void measure_kernels(MPI_Comm comm, ThreadTeam& team, std::int64_t head_dim, bool backward,
-                     Machine& machine) {
-  Timing<T> timing(comm, team, head_dim);
+void measure_kernels(MPI_Comm comm, ThreadTeam& team, const Case& c, Machine& machine) {
+  Timing<T> timing(comm, team, c);
   machine.forward = timing.costs(Pass::forward);
-  if (backward) machine.backward = timing.costs(Pass::backward);
+  if (c.pass != "forward") machine.backward = timing.costs(Pass::backward);
 }
 
 /// Messages as tensors are sent, the same on all ranks: those of which more than the latency is told.
@@ -170,20 +183,19 @@ Link link_of(const Calibration& calibration) {
 }  // namespace
 
 Machine measure_machine(MPI_Comm comm, ThreadTeam& team, const Placement& placement,
-                        const Calibration& calibration, const std::string& dtype, std::int64_t head_dim,
-                        bool backward) {
+                        const Calibration& calibration, const Case& c) {
   Machine machine;
   machine.name = "this machine";
   machine.source = "calibrated in this launch";
   machine.ranks_per_node = placement.ranks_on_node;
   machine.memory_bandwidth = calibration.triad;
   machine.node = machine.network = link_of(calibration);  // of whichever it is that lies between ranks
-  if (dtype == "f64") {
-    measure_kernels<double>(comm, team, head_dim, backward, machine);
-  } else if (dtype == "bf16") {
-    measure_kernels<BFloat16>(comm, team, head_dim, backward, machine);
+  if (c.dtype == "f64") {
+    measure_kernels<double>(comm, team, c, machine);
+  } else if (c.dtype == "bf16") {
+    measure_kernels<BFloat16>(comm, team, c, machine);
   } else {
-    measure_kernels<float>(comm, team, head_dim, backward, machine);
+    measure_kernels<float>(comm, team, c, machine);
   }
   MPI_Bcast(&machine.memory_bandwidth, 1, MPI_DOUBLE, 0, comm);
   MPI_Bcast(&machine.ranks_per_node, 1, MPI_INT, 0, comm);

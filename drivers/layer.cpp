@@ -17,12 +17,12 @@ Layer<T>::Layer(MPI_Comm comm, LayerInputs<T> own_inputs, std::vector<PlannedPas
     tensors.d_o = std::as_const(inputs.d_o).view();
     tensors.dq = dq.view();
     tensors.d_keys = d_keys.view();
-    if (inputs.trained) d_table.resize(inputs.table.size());
-    tensors.d_table = d_table;
+    d_position = PositionGradients<A>(inputs.position);
+    tensors.d_terms = d_position.views();
   }
   for (PlannedPass& pass : passes) {
-    (pass.problem.pass == Pass::forward ? forward_ : backward_) =
-        std::make_unique<Executor<T>>(comm, pass.problem, std::move(pass.plan), inputs.bias(), tensors);
+    (pass.problem.pass == Pass::forward ? forward_ : backward_) = std::make_unique<Executor<T>>(
+        comm, pass.problem, std::move(pass.plan), inputs.position.terms(), tensors);
   }
 }
 

@@ -28,9 +28,9 @@ class Layer {
   LayerInputs<T> inputs;
   Tensor<T> o;
   Tensor<A> lse;
-  Tensor<A> dq;            // empty without a backward pass, as d_keys
-  Tensor<A> d_keys;        // (2·batch, kv_heads, rows, head_dim): dK, then dV
-  std::vector<A> d_table;  // this rank's share of the bias table's gradient; empty if it is not trained
+  Tensor<A> dq;      // empty without a backward pass, as all gradients
+  Tensor<A> d_keys;  // (2·batch, kv_heads, rows, head_dim): dK, then dV
+  PositionGradients<A> d_position;
 
  private:
   const std::unique_ptr<Executor<T>>& executor(Pass pass) const {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "datasets/documents.h"
+#include "drivers/position_terms.h"
 #include "drivers/sharding/planner.h"
 #include "kernels/attention_backward.h"
 #include "results/agreement.h"
@@ -48,6 +49,7 @@ Problem make_problem(const Case& c, int ranks, std::vector<std::int64_t> starts)
   problem.head_dim = c.head_dim;
   problem.element_bytes = c.dtype == "f64" ? 8 : c.dtype == "bf16" ? 2 : 4;
   problem.accumulator_bytes = c.dtype == "f64" ? 8 : 4;
+  problem.relative = c.position == "relative";
   problem.ulysses_degree = static_cast<int>(c.ulysses_degree);
   return problem;
 }
@@ -81,8 +83,10 @@ namespace {
 
 template <class T>
 std::int64_t scratch_bytes(const Case& c) {
-  const std::int64_t forward = attention_scratch_bytes<T>(c.head_dim);
-  return c.pass == "forward" ? forward : std::max(forward, attention_backward_scratch_bytes<T>(c.head_dim));
+  const bool relative = c.position == "relative";
+  const std::int64_t forward = attention_scratch_bytes<T>(c.head_dim, relative);
+  return c.pass == "forward" ? forward
+                             : std::max(forward, attention_backward_scratch_bytes<T>(c.head_dim, relative));
 }
 
 }  // namespace
@@ -92,11 +96,7 @@ std::int64_t rank_bytes(const Case& c, std::span<const PlannedPass> passes, int 
   const std::int64_t scratch = c.dtype == "f64"    ? scratch_bytes<double>(c)
                                : c.dtype == "bf16" ? scratch_bytes<BFloat16>(c)
                                                    : scratch_bytes<float>(c);
-  const std::int64_t table_row =  // learned ones are small
-      c.position == "alibi" || c.position == "elan" ? 2 * c.seq_len * problem.accumulator_bytes : 0;
-  std::int64_t bias = c.heads * table_row;
-  if (c.position == "elan" && c.pass != "forward")  // its gradient, and each thread's share for a key head
-    bias += (c.heads + threads * problem.group()) * table_row;
+  const std::int64_t position = position_bytes(c, problem.pattern, problem.accumulator_bytes, threads);
   const std::int64_t rows = passes.back().audit.rows;
   std::int64_t layer = 0;  // a corpus' tokens, their embedding, the tables and weights
   if (c.dataset != "synthetic") {
@@ -110,7 +110,7 @@ std::int64_t rank_bytes(const Case& c, std::span<const PlannedPass> passes, int 
     layer += rows * c.batch * (c.heads + 2 * c.kv_heads) * c.head_dim * problem.accumulator_bytes;
   std::int64_t bytes = passes.back().audit.tensor_bytes;  // the backward pass's are the forward's and more
   for (const PlannedPass& pass : passes) bytes += pass.audit.state_bytes + pass.audit.arena_bytes;
-  return bytes + threads * scratch + layer + bias;
+  return bytes + threads * scratch + layer + position;
 }
 
 void expect_memory(MPI_Comm comm, std::int64_t bytes) {

@@ -62,8 +62,7 @@ Prospect foresee(const Launch& launch, const Case& c, const Problem& problem) {
   std::vector<std::string> names{c.strategy};
   if (prospect.picked) names = runnable_strategies(launch, c, problem);
   ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
-  const Machine machine = measure_machine(launch.comm, team, launch.placement, launch.calibration, c.dtype,
-                                          c.head_dim, c.pass != "forward");
+  const Machine machine = measure_machine(launch.comm, team, launch.placement, launch.calibration, c);
   // Rank 0's word counts: the last digits of what others predict may differ.
   std::ptrdiff_t pick = 0;
   if (names.size() > 1)

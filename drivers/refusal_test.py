@@ -30,7 +30,7 @@ def refused(finished, *words):
         (["--heads", 6, "--kv-heads", 4], ["6", "4", "heads"]),
         (["--pattern", "local", "--window-left", -5], ["window-left", "-5"]),
         (["--pattern", "ful"], ["ful", "full"]),
-        (["--position", "relative"], ["relative", "not built", "rotary"]),
+        (["--position", "relativ"], ["relativ", "rotary", "nearest is relative"]),
         (["--pass", "sideways"], ["sideways", "forward", "backward"]),
         (["--dtype", "f16"], ["f16", "bf16", "f32"]),
         (["--head-dim", 300], ["head-dim", "300", "256"]),

@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "kernels/backward_task.h"
+#include "kernels/backward_terms.h"
 #include "kernels/parallel_rows.h"
 #include "kernels/task_queue.h"
 #include "kernels/tiles/pairs.h"
@@ -195,8 +196,9 @@ void attention_backward(const Pattern& pattern, const PositionTerms<Accumulator<
 }
 
 template <class T>
-std::int64_t attention_backward_scratch_bytes(std::int64_t head_dim) {
-  return static_cast<std::int64_t>(sizeof(Accumulator<T>)) * BackwardScratch<T>::elements(head_dim);
+std::int64_t attention_backward_scratch_bytes(std::int64_t head_dim, bool relative) {
+  return static_cast<std::int64_t>(sizeof(Accumulator<T>)) *
+         (BackwardScratch<T>::elements(head_dim) + (relative ? detail::relative_elements(head_dim) : 0));
 }
 
 #define LONGSEQ_INSTANTIATE(T)                                                                              \
@@ -208,7 +210,7 @@ std::int64_t attention_backward_scratch_bytes(std::int64_t head_dim) {
       const Pattern&, const PositionTerms<Accumulator<T>>&, const AttentionInputs<T>&, TensorView<const T>, \
       TensorView<const Accumulator<T>>, TensorView<const T>, const InputGradients<Accumulator<T>>&,         \
       const TermGradients<Accumulator<T>>&);                                                                \
-  template std::int64_t attention_backward_scratch_bytes<T>(std::int64_t);
+  template std::int64_t attention_backward_scratch_bytes<T>(std::int64_t, bool);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

@@ -54,6 +54,18 @@ struct TermGradients {
   TensorView<A> r{};           // shaped as RelativeKeys::r
   A* content_bias = nullptr;   // shaped as RelativeKeys::content_bias; null where r is
   A* position_bias = nullptr;  // the same
+
+  /// Those of some of the heads of `terms`.
+  TermGradients of_heads(Interval heads, const PositionTerms<A>& terms) const {
+    TermGradients own = *this;
+    if (bias != nullptr) own.bias += heads.begin * terms.bias.row_size();
+    if (r.data == nullptr) return own;
+    own.r.data += heads.begin * r.head_stride;
+    own.r.shape.heads = heads.size();
+    own.content_bias += heads.begin * r.shape.head_dim;
+    own.position_bias += heads.begin * r.shape.head_dim;
+    return own;
+  }
 };
 
 /// delta_i = Σ_d do_id·o_id, (batch, heads, queries, 1), from o and d_o, (batch, heads, queries, head_dim).
@@ -88,6 +100,6 @@ void attention_backward(const Pattern& pattern, const PositionTerms<Accumulator<
 /// Bytes of scratch that each thread of attend_backward() takes, at most; with gradients of position terms,
 /// as many again as theirs for the heads of one key head.
 template <class T>
-std::int64_t attention_backward_scratch_bytes(std::int64_t head_dim);
+std::int64_t attention_backward_scratch_bytes(std::int64_t head_dim, bool relative = false);
 
 }  // namespace longseq

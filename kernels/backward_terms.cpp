@@ -10,6 +10,7 @@ namespace longseq::detail {
 namespace {
 
 constexpr std::int64_t kShared = kBackwardLanes - 1;  // distances that a piece has beyond its keys
+constexpr std::int64_t kRows = kBackwardKeys + kShared;
 
 /// The distances between a tile and a piece, the piece's first key first.
 DistanceRows distances_of(Run query_positions, Run key_positions, const FoldedRows& queries,
@@ -28,6 +29,11 @@ Accumulator<T>* dr_of_head(const BackwardCall<T>& call, const FoldedRows& querie
 
 }  // namespace
 
+std::int64_t relative_elements(std::int64_t head_dim) {
+  const std::int64_t stride = packed_stride(head_dim);
+  return (head_dim + 2 * stride) * kBackwardLanes + kRows * (2 * stride + kBackwardLanes);
+}
+
 template <class T>
 void prepare_terms(const BackwardCall<T>& call, BackwardScratch<T>& scratch) {
   using A = Accumulator<T>;
@@ -37,9 +43,7 @@ void prepare_terms(const BackwardCall<T>& call, BackwardScratch<T>& scratch) {
   if (!call.terms.relative.present()) return;
   auto& relative = scratch.relative;
   const std::int64_t head_dim = scratch.tile.head_dim, stride = scratch.tile.stride;
-  constexpr std::int64_t kRows = kBackwardKeys + kShared;
-  relative.memory =
-      Tensor<A>({1, 1, (head_dim + 2 * stride) * kBackwardLanes + kRows * (2 * stride + kBackwardLanes), 1});
+  relative.memory = Tensor<A>({1, 1, relative_elements(head_dim), 1});
   A* next = relative.memory.data();
   const auto take = [&next](std::int64_t count) { return std::exchange(next, next + count); };
   relative.query_lanes = take(head_dim * kBackwardLanes);

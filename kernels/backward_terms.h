@@ -6,6 +6,9 @@
 
 namespace longseq::detail {
 
+/// Elements that relative keys take of a thread's scratch, without their gradients.
+std::int64_t relative_elements(std::int64_t head_dim);
+
 /// Takes the memory that the call's position terms need.
 template <class T>
 void prepare_terms(const BackwardCall<T>& call, BackwardScratch<T>& scratch);

@@ -50,8 +50,7 @@ std::vector<Field> make_fields() {
       {"pass", shape, &Case::pass, "what is computed: outputs, gradients, or both one after the other"});
   f.back().choices = {"forward", "backward", "both"};
   f.push_back({"position", shape, &Case::position, "position term of the scores"});
-  f.back().choices = {"none", "rotary", "alibi", "learned", "elan"};
-  f.back().planned = {"relative"};
+  f.back().choices = {"none", "rotary", "alibi", "learned", "elan", "relative"};
   f.push_back(
       {"dataset", content, &Case::dataset, "synthetic, a corpus (longseq data list) or a file's path"});
   f.push_back({"seed", content, &Case::seed, "of everything that is random", 0, kMostSeeds});

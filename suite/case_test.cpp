@@ -100,9 +100,6 @@ TEST(CaseFields, RefusesUnknownNamesWithTheNearest) {
 }
 
 TEST(CaseFields, RefusesWhatIsNotBuiltYet) {
-  EXPECT_EQ(
-      refusal("position", "relative"),
-      "position relative: not built yet in this release; available: none, rotary, alibi, learned or elan");
   EXPECT_EQ(refusal("strategy", "ulysses"),
             "strategy ulysses: not built yet in this release; available: ring, allgather or halo");
   EXPECT_EQ(

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "suite/verify_sample.h"
+#include "suite/verify_score.h"
 
 namespace longseq {
 namespace {
@@ -14,9 +15,9 @@ namespace {
 template <class T>
 class RowReference {
  public:
-  RowReference(MPI_Comm comm, const Pattern& pattern, const DistanceBias<Accumulator<T>>& bias,
+  RowReference(MPI_Comm comm, const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
                const ShardOutput<T>& shard)
-      : comm_(comm), pattern_(pattern), bias_(bias), shard_(shard) {
+      : comm_(comm), pattern_(pattern), terms_(terms), shard_(shard) {
     for (const Run& run : shard.positions) {
       for (std::int64_t t = 0; t < run.count; ++t) key_positions_.push_back(run.at(t));
     }
@@ -44,7 +45,9 @@ class RowReference {
       if (!sees(pattern_, position, key_positions_[t])) continue;
       visible.push_back(t);
       for (std::size_t h = 0; h < heads; ++h) {
-        scores.push_back(score(b, h, position, t, query));
+        scores.push_back(exact_score(
+            terms_, static_cast<std::int64_t>(h), position - key_positions_[t], &query[h * head_dim],
+            shard_.k.row(b, kv_head(h), static_cast<std::int64_t>(t)), shard_.q.shape.head_dim));
         highest[h] = std::max(highest[h], scores.back());
         largest = std::max(largest, std::abs(scores.back()));
       }
@@ -79,23 +82,9 @@ class RowReference {
     return static_cast<std::int64_t>(head) * shard_.k.shape.heads / shard_.q.shape.heads;
   }
 
-  double score(std::int64_t b, std::size_t h, std::int64_t position, std::size_t t,
-               const std::vector<double>& query) const {
-    const auto head_dim = static_cast<std::size_t>(shard_.q.shape.head_dim);
-    const T* key = shard_.k.row(b, kv_head(h), static_cast<std::int64_t>(t));
-    double dot = 0;
-    for (std::size_t d = 0; d < head_dim; ++d) dot += query[h * head_dim + d] * static_cast<double>(key[d]);
-    const double scaled = dot / std::sqrt(static_cast<double>(head_dim));
-    if (bias_.values == nullptr) return scaled;
-    const std::int64_t distance = std::clamp(position - key_positions_[t], -bias_.reach, bias_.reach);
-    return scaled +
-           static_cast<double>(
-               bias_.values[static_cast<std::int64_t>(h) * (2 * bias_.reach + 1) + bias_.reach + distance]);
-  }
-
   MPI_Comm comm_;
   const Pattern& pattern_;
-  const DistanceBias<Accumulator<T>>& bias_;
+  const PositionTerms<Accumulator<T>>& terms_;
   const ShardOutput<T>& shard_;
   std::vector<std::int64_t> key_positions_;
 };
@@ -122,14 +111,14 @@ bool all_finite(const ShardOutput<T>& shard) {
 }  // namespace
 
 template <class T>
-Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<Accumulator<T>>& bias,
+Errors recompute(MPI_Comm comm, const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
                  const ShardOutput<T>& shard) {
   const std::int64_t heads = shard.q.shape.heads, head_dim = shard.q.shape.head_dim;
   int ranks = 1;
   MPI_Comm_size(comm, &ranks);
   const std::vector<std::int64_t> positions =
       sample(pattern.seq_len, shard.q.shape.batch * heads, head_dim, ranks);
-  RowReference<T> reference(comm, pattern, bias, shard);
+  RowReference<T> reference(comm, pattern, terms, shard);
   std::vector<double> squares(2, 0.0);  // of the rows' relative errors, and how many they are
   double worst_lse = 0, largest = 0;
   std::vector<double> outputs, lse;
@@ -184,9 +173,9 @@ Bounds error_bounds(std::int64_t head_dim, std::int64_t keys, double largest_sco
   return {kStored + computed, computed, kStored + kGradients * computed};
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                \
-  template Errors recompute<T>(MPI_Comm, const Pattern&, const DistanceBias<Accumulator<T>>&, \
-                               const ShardOutput<T>&);                                        \
+#define LONGSEQ_INSTANTIATE(T)                                                                 \
+  template Errors recompute<T>(MPI_Comm, const Pattern&, const PositionTerms<Accumulator<T>>&, \
+                               const ShardOutput<T>&);                                         \
   template Bounds error_bounds<T>(std::int64_t, std::int64_t, double);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)

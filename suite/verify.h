@@ -36,7 +36,7 @@ struct Errors {
 
 /// Collective. All query rows where that is cheap, else rows spread over the sequence, its ends among them.
 template <class T>
-Errors recompute(MPI_Comm comm, const Pattern& pattern, const DistanceBias<Accumulator<T>>& bias,
+Errors recompute(MPI_Comm comm, const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
                  const ShardOutput<T>& shard);
 
 /// The largest relative error that rounding explains, from the unit roundoff u of what is computed in,

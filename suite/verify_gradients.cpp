@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "suite/verify_sample.h"
+#include "suite/verify_score.h"
 
 namespace longseq {
 namespace {
@@ -20,9 +21,9 @@ struct Reference {
 template <class T>
 class GradientReference {
  public:
-  GradientReference(MPI_Comm comm, const Pattern& pattern, const DistanceBias<Accumulator<T>>& bias,
+  GradientReference(MPI_Comm comm, const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
                     const ShardOutput<T>& shard, const ShardGradients<T>& gradients)
-      : comm_(comm), pattern_(pattern), bias_(bias), shard_(shard), gradients_(gradients) {
+      : comm_(comm), pattern_(pattern), terms_(terms), shard_(shard), gradients_(gradients) {
     for (const Run& run : shard.positions) {
       for (std::int64_t t = 0; t < run.count; ++t) positions_.push_back(run.at(t));
     }
@@ -39,13 +40,13 @@ class GradientReference {
       if (!sees(pattern_, position, position_of(t))) continue;
       visible.push_back(t);
       for (std::int64_t h = 0; h < heads; ++h) {
-        scores.push_back(
-            score(h, position, position_of(t), dot(shard_.k.row(b, kv_head(h), t), &q[count(h * dim_)])));
+        scores.push_back(exact_score(terms_, h, position - position_of(t), &q[count(h * dim_)],
+                                     shard_.k.row(b, kv_head(h), t), dim_));
         highest[count(h)] = std::max(highest[count(h)], scores.back());
       }
     }
     MPI_Allreduce(MPI_IN_PLACE, highest.data(), static_cast<int>(heads), MPI_DOUBLE, MPI_MAX, comm_);
-    // Σ w, Σ w·(do·v), Σ w·k and Σ w·(do·v)·k, of which dq is made: δ = Σ w·(do·v) / Σ w.
+    // Σ w, Σ w·(do·v), Σ w·k and Σ w·(do·v)·k, k with r, of which dq is made: δ = Σ w·(do·v) / Σ w.
     Numbers sums(count(heads * size), 0.0);
     const double* of_pair = scores.data();
     for (const std::int64_t t : visible) {
@@ -57,8 +58,9 @@ class GradientReference {
         own[0] += weight;
         own[1] += d_weight;
         for (std::int64_t d = 0; d < dim_; ++d) {
-          own[2 + d] += weight * static_cast<double>(k[d]);
-          own[2 + dim_ + d] += d_weight * static_cast<double>(k[d]);
+          const double key = static_cast<double>(k[d]) + beside_key(h, position - position_of(t), d);
+          own[2 + d] += weight * key;
+          own[2 + dim_ + d] += d_weight * key;
         }
       }
     }
@@ -89,16 +91,18 @@ class GradientReference {
         const T* d_o = gradients_.d_o.row(b, h, t);
         const std::int64_t at = kv_head(h) * dim_;
         const auto lse = static_cast<double>(*shard_.lse.row(b, h, t));
-        const double weight = std::exp(score(h, position_of(t), position, dot(q, &k[count(at)])) - lse);
+        const double weight =
+            std::exp(exact_score(terms_, h, position_of(t) - position, q, &k[count(at)], dim_) - lse);
         double delta = 0;
         for (std::int64_t d = 0; d < dim_; ++d)
           delta += static_cast<double>(o[d]) * static_cast<double>(d_o[d]);
         const double cancelled = scale_ * weight * delta;
         const double d_score = scale_ * weight * dot(d_o, &v[count(at)]) - cancelled;
         for (std::int64_t d = 0; d < dim_; ++d) {
-          sums[count(at + d)] += d_score * static_cast<double>(q[d]);
+          const double query = static_cast<double>(q[d]) + beside_query(h, d);
+          sums[count(at + d)] += d_score * query;
           sums[count(half + at + d)] += weight * static_cast<double>(d_o[d]);
-          sums[count(2 * half + at + d)] += cancelled * static_cast<double>(q[d]);
+          sums[count(2 * half + at + d)] += cancelled * query;
         }
       }
     }
@@ -130,16 +134,19 @@ class GradientReference {
     return numbers;
   }
 
-  double score(std::int64_t head, std::int64_t i, std::int64_t j, double product) const {
-    if (bias_.values == nullptr) return scale_ * product;
-    const std::int64_t distance = std::clamp(i - j, -bias_.reach, bias_.reach);
-    return scale_ * product +
-           static_cast<double>(bias_.values[head * bias_.row_size() + bias_.reach + distance]);
+  /// What a query is multiplied with beside k, and a key beside q; 0 without relative keys.
+  double beside_key(std::int64_t head, std::int64_t distance, std::int64_t d) const {
+    if (!terms_.relative.present()) return 0;
+    return static_cast<double>(relative_key(terms_.relative, head, distance)[d]);
+  }
+  double beside_query(std::int64_t head, std::int64_t d) const {
+    if (!terms_.relative.present()) return 0;
+    return static_cast<double>(terms_.relative.content_bias[head * dim_ + d]);
   }
 
   MPI_Comm comm_;
   const Pattern& pattern_;
-  const DistanceBias<Accumulator<T>>& bias_;
+  const PositionTerms<Accumulator<T>>& terms_;
   const ShardOutput<T>& shard_;
   const ShardGradients<T>& gradients_;
   std::vector<std::int64_t> positions_;
@@ -193,7 +200,7 @@ struct Squares {
 
 template <class T>
 GradientErrors recompute_gradients(MPI_Comm comm, const Pattern& pattern,
-                                   const DistanceBias<Accumulator<T>>& bias, const ShardOutput<T>& shard,
+                                   const PositionTerms<Accumulator<T>>& terms, const ShardOutput<T>& shard,
                                    const ShardGradients<T>& gradients) {
   const Shape& shape = shard.q.shape;
   int ranks = 1;
@@ -201,7 +208,7 @@ GradientErrors recompute_gradients(MPI_Comm comm, const Pattern& pattern,
   constexpr std::int64_t kWorkOfForward = 4;  // dk and dv walk all queries again
   const std::vector<std::int64_t> positions =
       sample(pattern.seq_len, shape.batch * shape.heads * kWorkOfForward, shape.head_dim, ranks);
-  const GradientReference<T> reference(comm, pattern, bias, shard, gradients);
+  const GradientReference<T> reference(comm, pattern, terms, shard, gradients);
   Squares dq, dk, dv;
   for (std::int64_t b = 0; b < shape.batch; ++b) {
     for (const std::int64_t position : positions) {
@@ -218,10 +225,10 @@ GradientErrors recompute_gradients(MPI_Comm comm, const Pattern& pattern,
   return {dq.error(comm), dk.error(comm), dv.error(comm), finite != 0};
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                               \
-  template GradientErrors recompute_gradients<T>(MPI_Comm, const Pattern&,                                   \
-                                                 const DistanceBias<Accumulator<T>>&, const ShardOutput<T>&, \
-                                                 const ShardGradients<T>&);
+#define LONGSEQ_INSTANTIATE(T)                                                         \
+  template GradientErrors recompute_gradients<T>(MPI_Comm, const Pattern&,             \
+                                                 const PositionTerms<Accumulator<T>>&, \
+                                                 const ShardOutput<T>&, const ShardGradients<T>&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

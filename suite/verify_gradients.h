@@ -28,7 +28,7 @@ struct GradientErrors {
 /// queries.
 template <class T>
 GradientErrors recompute_gradients(MPI_Comm comm, const Pattern& pattern,
-                                   const DistanceBias<Accumulator<T>>& bias, const ShardOutput<T>& shard,
+                                   const PositionTerms<Accumulator<T>>& terms, const ShardOutput<T>& shard,
                                    const ShardGradients<T>& gradients);
 
 }  // namespace longseq

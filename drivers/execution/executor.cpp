@@ -28,14 +28,23 @@ bool is_gradient(const RankPlan& plan, int buffer) {
   return payload == Payload::query_gradients || payload == Payload::key_gradients;
 }
 
+template <class A>
+void set_to_zero(const TermGradients<A>& gradients, const PositionTerms<A>& terms, std::int64_t heads) {
+  if (gradients.bias != nullptr) std::fill_n(gradients.bias, heads * terms.bias.row_size(), A{0});
+  if (gradients.r.data == nullptr) return;
+  set_to_zero(gradients.r);
+  for (A* const biases : {gradients.content_bias, gradients.position_bias})
+    std::fill_n(biases, heads * gradients.r.shape.head_dim, A{0});
+}
+
 }  // namespace
 
 template <class T>
-Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, const DistanceBias<A>& bias,
+Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, const PositionTerms<A>& terms,
                       const ShardTensors<T>& tensors)
     : problem_(problem),
       plan_(std::move(plan)),
-      bias_(bias),
+      terms_(terms),
       tensors_(tensors),
       memory_(problem_, plan_, tensors),
       messages_(comm, problem_, plan_, memory_),
@@ -84,7 +93,7 @@ void Executor<T>::begin() {
   attention_delta<T>(tensors_.o, tensors_.d_o, memory_.column(kOwnStatistics, heads, 1));
   set_to_zero(tensors_.dq);
   set_to_zero(tensors_.d_keys);
-  std::fill(tensors_.d_table.begin(), tensors_.d_table.end(), A{0});
+  set_to_zero(tensors_.d_terms, terms_, problem_.heads);
 }
 
 template <class T>
@@ -96,20 +105,12 @@ void Executor<T>::poll() {
 
 template <class T>
 void Executor<T>::compute(const Work& work) {
-  const auto bias_of = [&](Interval heads) {
-    DistanceBias<A> own = bias_;
-    if (own.values != nullptr) own.values += heads.begin * own.row_size();
-    return PositionTerms<A>{own, {}};
-  };
   const Poll poll_messages = [this] { poll(); };
   for (const ForwardWave<T>& wave : work.forward)
-    attend<T>(problem_.pattern, bias_of(wave.heads), wave.blocks, poll_messages);
+    attend<T>(problem_.pattern, terms_.of_heads(wave.heads), wave.blocks, poll_messages);
   for (const BackwardWave<T>& wave : work.backward) {
-    TermGradients<A> gradients;
-    if (!tensors_.d_table.empty())
-      gradients.bias = tensors_.d_table.data() + wave.heads.begin * bias_.row_size();
-    attend_backward<T>(problem_.pattern, bias_of(wave.heads), wave.queries, wave.keys, gradients,
-                       poll_messages);
+    attend_backward<T>(problem_.pattern, terms_.of_heads(wave.heads), wave.queries, wave.keys,
+                       tensors_.d_terms.of_heads(wave.heads, terms_), poll_messages);
   }
 }
 

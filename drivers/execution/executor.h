@@ -39,10 +39,10 @@ class Executor {
  public:
   using A = Accumulator<T>;
   /// Throws std::invalid_argument if a message or the number of steps is beyond what MPI can count.
-  Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, const DistanceBias<A>& bias,
+  Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, const PositionTerms<A>& terms,
            const ShardTensors<T>& tensors);
 
-  /// The problem's pass: forward fills o and lse; backward fills dq, d_keys and d_table from o, lse and d_o.
+  /// The problem's pass: forward fills o and lse; backward fills dq, d_keys and d_terms from o, lse and d_o.
   /// With `overlap` off all messages of a step end before its tiles are computed: the control. Collective.
   /// Runs in the caller's TBB arena.
   PassTimes run(bool overlap);
@@ -71,7 +71,7 @@ class Executor {
 
   Problem problem_;
   RankPlan plan_;
-  DistanceBias<A> bias_;
+  PositionTerms<A> terms_;
   ShardTensors<T> tensors_;
   PlanMemory<T> memory_;
   Messages<T> messages_;

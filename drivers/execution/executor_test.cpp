@@ -38,16 +38,64 @@ Problem world_problem(Random& random, int ranks) {
   p.batch = random.upto(1, 2);
   constexpr std::int64_t kDims[] = {8, 16, 40, 64};
   p.head_dim = kDims[random.upto(0, 3)];
+  p.relative = random.upto(0, 2) == 0;
   p.ulysses_degree = static_cast<int>(random.upto(0, ranks));
   if (p.ulysses_degree > 0 && ranks % p.ulysses_degree != 0) p.ulysses_degree = 0;
   return p;
 }
 
+/// What scores are made with beside q and k, in one type.
+template <class A>
+struct Terms {
+  std::vector<A> table;  // (heads, 2·reach + 1), or empty
+  std::int64_t reach = 0;
+  Tensor<A> r;  // (1, heads, distances, head_dim), or nothing
+  std::int64_t first_distance = 0;
+  std::vector<A> u, v;  // (heads, head_dim)
+
+  template <class B>
+  Terms<B> as() const {
+    Terms<B> other{.table = {table.begin(), table.end()},
+                   .reach = reach,
+                   .r = {},
+                   .first_distance = first_distance,
+                   .u = {u.begin(), u.end()},
+                   .v = {v.begin(), v.end()}};
+    if (r.data() == nullptr) return other;
+    other.r = Tensor<B>(r.shape());
+    std::transform(r.data(), r.data() + r.shape().elements(), other.r.data(),
+                   [](A value) { return static_cast<B>(value); });
+    return other;
+  }
+  PositionTerms<A> view() const {
+    PositionTerms<A> terms;
+    if (!table.empty()) terms.bias = {table.data(), reach};
+    if (r.data() != nullptr) terms.relative = {r.view(), first_distance, u.data(), v.data()};
+    return terms;
+  }
+  TermGradients<A> gradients() {
+    TermGradients<A> views;
+    if (!table.empty()) views.bias = table.data();
+    if (r.data() != nullptr) {
+      views.r = r.view();
+      views.content_bias = u.data();
+      views.position_bias = v.data();
+    }
+    return views;
+  }
+  std::vector<A> all() const {
+    std::vector<A> values = table;
+    if (r.data() != nullptr) values.insert(values.end(), r.data(), r.data() + r.shape().elements());
+    values.insert(values.end(), u.begin(), u.end());
+    values.insert(values.end(), v.begin(), v.end());
+    return values;
+  }
+};
+
 /// The whole problem's tensors in f64, the same on every rank, and its reference results.
 struct Whole {
   Tensor<double> q, k, v, d_o, o, lse, dq, dk, dv;
-  std::vector<double> table;
-  std::int64_t reach;
+  Terms<double> terms, d_terms;
 
   /// `bf16`: all inputs are representable in bf16, else in f32.
   Whole(const Problem& p, bool bf16, Random& random)
@@ -59,29 +107,67 @@ struct Whole {
         lse({p.batch, p.heads, p.pattern.seq_len, 1}),
         dq(q.shape()),
         dk(k.shape()),
-        dv(k.shape()),
-        reach(random.upto(-1, 20)) {
+        dv(k.shape()) {
     const auto number = [&] {
       const auto value = static_cast<float>(random.normal());
       return bf16 ? static_cast<double>(BFloat16(value)) : static_cast<double>(value);
     };
     for (Tensor<double>* tensor : {&q, &k, &v, &d_o})
       std::generate_n(tensor->data(), tensor->shape().elements(), number);
-    if (reach >= 0) {
-      table.resize(static_cast<std::size_t>(p.heads * (2 * reach + 1)));
-      std::generate(table.begin(), table.end(), number);
+    if (const std::int64_t reach = random.upto(-1, 20); reach >= 0) {
+      terms.reach = reach;
+      terms.table.resize(static_cast<std::size_t>(p.heads * (2 * reach + 1)));
     }
+    if (p.relative) {
+      const Interval distances = p.pattern.distances();
+      terms.first_distance = distances.begin;
+      terms.r = Tensor<double>({1, p.heads, distances.size(), p.head_dim});
+      terms.u.resize(static_cast<std::size_t>(p.heads * p.head_dim));
+      terms.v.resize(terms.u.size());
+      std::generate_n(terms.r.data(), terms.r.shape().elements(), number);
+    }
+    for (std::vector<double>* values : {&terms.table, &terms.u, &terms.v})
+      std::generate(values->begin(), values->end(), number);
+    d_terms = terms.as<double>();
+    for (std::vector<double>* values : {&d_terms.table, &d_terms.u, &d_terms.v})
+      std::fill(values->begin(), values->end(), 0.0);
+    std::fill_n(d_terms.r.data(), d_terms.r.shape().elements(), 0.0);
     const auto sees = [&](std::int64_t i, std::int64_t j) {
       const VisibleKeys keys = p.pattern.visible_keys(i);
       return keys.first.contains(j) || keys.second.contains(j);
     };
-    const auto of_table = [&](std::int64_t, std::int64_t h, std::int64_t i, std::int64_t j) {
-      return table[static_cast<std::size_t>(h * (2 * reach + 1) + reach + std::clamp(i - j, -reach, reach))];
+    const auto table_at = [&](std::int64_t h, std::int64_t distance) {
+      return static_cast<std::size_t>(h * (2 * terms.reach + 1) + terms.reach +
+                                      std::clamp(distance, -terms.reach, terms.reach));
     };
-    const ScoreBias bias = reach >= 0 ? ScoreBias(of_table) : ScoreBias();
-    attention_reference(sees, bias, q.view(), k.view(), v.view(), o.view(), lse.view());
-    attention_gradient_reference(sees, bias, q.view(), k.view(), v.view(), d_o.view(), dq.view(), dk.view(),
-                                 dv.view());
+    const double scale = 1 / std::sqrt(static_cast<double>(p.head_dim));
+    const auto at = [&](std::int64_t h, std::int64_t d) {
+      return static_cast<std::size_t>(h * p.head_dim + d);
+    };
+    const auto beside = [&](std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t j) {
+      double sum = terms.table.empty() ? 0 : terms.table[table_at(h, i - j)];
+      for (std::int64_t d = 0; p.relative && d < p.head_dim; ++d) {
+        sum += scale * (terms.u[at(h, d)] * k.view().row(b, h / p.group(), j)[d] +
+                        (q.view().row(b, h, i)[d] + terms.v[at(h, d)]) *
+                            terms.r.view().row(0, h, i - j - terms.first_distance)[d]);
+      }
+      return sum;
+    };
+    attention_reference(sees, beside, q.view(), k.view(), v.view(), o.view(), lse.view());
+    attention_gradient_reference(
+        sees, beside, q.view(), k.view(), v.view(), d_o.view(), dq.view(), dk.view(), dv.view(),
+        [&](std::int64_t b, std::int64_t h, std::int64_t i, std::int64_t j, double d_score) {
+          if (!terms.table.empty()) d_terms.table[table_at(h, i - j)] += d_score;
+          for (std::int64_t d = 0; p.relative && d < p.head_dim; ++d) {
+            const std::int64_t row = i - j - terms.first_distance, kv_head = h / p.group();
+            const double own = scale * d_score, relative = terms.r.view().row(0, h, row)[d];
+            dq.view().row(b, h, i)[d] += own * relative;
+            dk.view().row(b, kv_head, j)[d] += own * terms.u[at(h, d)];
+            d_terms.r.view().row(0, h, row)[d] += own * (q.view().row(b, h, i)[d] + terms.v[at(h, d)]);
+            d_terms.u[at(h, d)] += own * k.view().row(b, kv_head, j)[d];
+            d_terms.v[at(h, d)] += own * relative;
+          }
+        });
   }
 };
 
@@ -112,6 +198,7 @@ struct Own {
   using A = Accumulator<T>;
   Tensor<T> q, keys, d_o, o;
   Tensor<A> lse, dq, d_keys;
+  Terms<A> d_terms;
 
   Own(const Problem& problem, const Shard& shard, const Whole& whole)
       : q({problem.batch, problem.heads, tokens_in(shard), problem.head_dim}),
@@ -120,7 +207,8 @@ struct Own {
         o(q.shape()),
         lse({problem.batch, problem.heads, tokens_in(shard), 1}),
         dq(q.shape()),
-        d_keys(keys.shape()) {
+        d_keys(keys.shape()),
+        d_terms(whole.terms.as<A>()) {
     take_shard<T>(shard, whole.q.view(), q.view());
     take_shard<T>(shard, whole.k.view(), first_half(keys.view()));
     take_shard<T>(shard, whole.v.view(), second_half(keys.view()));
@@ -133,19 +221,20 @@ struct Own {
             lse.view(),
             std::as_const(d_o).view(),
             dq.view(),
-            d_keys.view()};
+            d_keys.view(),
+            d_terms.gradients()};
   }
 };
 
 /// Runs the problem's pass twice (messages are started again), the second time from results that mean
 /// nothing, and holds the counted traffic against the plan's.
 template <class T>
-void run_twice(const Problem& problem, const PlannerRow& strategy, const DistanceBias<Accumulator<T>>& bias,
+void run_twice(const Problem& problem, const PlannerRow& strategy, const PositionTerms<Accumulator<T>>& terms,
                bool overlap, Own<T>& own) {
   const World w = world();
   RankPlan plan = strategy.plan(problem, w.rank);
   const RankAudit planned = audit(problem, plan);
-  Executor<T> executor(MPI_COMM_WORLD, problem, std::move(plan), bias, own.views());
+  Executor<T> executor(MPI_COMM_WORLD, problem, std::move(plan), terms, own.views());
   executor.run(overlap);
   const auto spoil = [](auto& tensor, auto value) {
     std::fill_n(tensor.data(), tensor.shape().elements(), value);
@@ -155,6 +244,9 @@ void run_twice(const Problem& problem, const PlannerRow& strategy, const Distanc
   } else {
     spoil(own.dq, std::numeric_limits<Accumulator<T>>::quiet_NaN());
     spoil(own.d_keys, std::numeric_limits<Accumulator<T>>::quiet_NaN());
+    spoil(own.d_terms.r, std::numeric_limits<Accumulator<T>>::quiet_NaN());
+    for (auto* values : {&own.d_terms.table, &own.d_terms.u, &own.d_terms.v})
+      std::fill(values->begin(), values->end(), std::numeric_limits<Accumulator<T>>::quiet_NaN());
   }
   executor.run(overlap);
   for (int peer = 0; peer < w.ranks; ++peer) {
@@ -191,6 +283,20 @@ double error_of(TensorView<const T> got, const Shard& shard, TensorView<const do
   return std::sqrt(sums[0] / (sums[1] + size * size * sums[2]));
 }
 
+/// The same of what all ranks' shares add up to: sums over `rows` rows, in which much cancels, beside numbers
+/// of size 1 for each.
+template <class A>
+double error_of_sum(const std::vector<A>& share, const std::vector<double>& expected, std::int64_t rows) {
+  std::vector<double> sum(share.begin(), share.end());
+  MPI_Allreduce(MPI_IN_PLACE, sum.data(), static_cast<int>(sum.size()), MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+  double difference = 0, norm = static_cast<double>(sum.size()) * static_cast<double>(rows);
+  for (std::size_t i = 0; i < sum.size(); ++i) {
+    difference += std::pow(sum[i] - expected[i], 2);
+    norm += expected[i] * expected[i];
+  }
+  return sum.empty() ? 0 : std::sqrt(difference / norm);
+}
+
 struct Bounds {
   double output, lse, gradient;
 };
@@ -202,20 +308,22 @@ void expect_right(Problem problem, const PlannerRow& strategy, const Whole& whol
   problem.element_bytes = sizeof(T);
   problem.accumulator_bytes = sizeof(A);
   const Shard shard = problem.layout.shard(world().rank);
-  const std::vector<A> table(whole.table.begin(), whole.table.end());
-  const DistanceBias<A> bias{table.empty() ? nullptr : table.data(), std::max<std::int64_t>(whole.reach, 0)};
+  const Terms<A> terms = whole.terms.as<A>();
   Own<T> own(problem, shard, whole);
   problem.pass = Pass::forward;
-  run_twice<T>(problem, strategy, bias, overlap, own);
+  run_twice<T>(problem, strategy, terms.view(), overlap, own);
   EXPECT_LT(error_of<T>(own.o.view(), shard, whole.o.view()), bounds.output) << what;
   EXPECT_LT(error_of<A>(own.lse.view(), shard, whole.lse.view(), 1.0), bounds.lse) << what;
   problem.pass = Pass::backward;
-  run_twice<T>(problem, strategy, bias, overlap, own);
+  run_twice<T>(problem, strategy, terms.view(), overlap, own);
   EXPECT_LT(error_of<A>(own.dq.view(), shard, whole.dq.view(), 1.0), bounds.gradient) << what << " dq";
   EXPECT_LT(error_of<A>(first_half(own.d_keys.view()), shard, whole.dk.view(), 1.0), bounds.gradient)
       << what << " dk";
   EXPECT_LT(error_of<A>(second_half(own.d_keys.view()), shard, whole.dv.view(), 1.0), bounds.gradient)
       << what << " dv";
+  EXPECT_LT(error_of_sum<A>(own.d_terms.all(), whole.d_terms.all(), problem.batch * problem.pattern.seq_len),
+            bounds.gradient)
+      << what << " terms";
 }
 
 TEST(Executor, OfEveryPatternStrategyAndLayoutMatchesTheReferenceForwardAndBackward) {
@@ -248,7 +356,9 @@ TEST(Executor, GivesTheSameBitsEveryTime) {
   Problem problem = world_problem(random, w.ranks);
   problem.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = 300};
   problem.layout = {LayoutKind::zigzag, 300, w.ranks};
+  problem.relative = true;
   const Whole whole(problem, false, random);
+  const Terms<float> terms = whole.terms.as<float>();
   const Shard shard = problem.layout.shard(w.rank);
   for (const PlannerRow& strategy : kPlanners) {
     std::vector<float> first;
@@ -256,11 +366,13 @@ TEST(Executor, GivesTheSameBitsEveryTime) {
       Own<float> own(problem, shard, whole);
       for (const Pass pass : {Pass::forward, Pass::backward}) {
         problem.pass = pass;
-        run_twice<float>(problem, strategy, {}, time != 1, own);
+        run_twice<float>(problem, strategy, terms.view(), time != 1, own);
       }
       std::vector<float> now(own.o.data(), own.o.data() + own.o.shape().elements());
       now.insert(now.end(), own.dq.data(), own.dq.data() + own.dq.shape().elements());
       now.insert(now.end(), own.d_keys.data(), own.d_keys.data() + own.d_keys.shape().elements());
+      const std::vector<float> of_terms = own.d_terms.all();
+      now.insert(now.end(), of_terms.begin(), of_terms.end());
       if (first.empty()) first = now;
       EXPECT_EQ(first, now) << strategy.name;
     }

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstddef>
-#include <span>
 
 #include "drivers/sharding/plan.h"
+#include "kernels/attention_backward.h"
 #include "kernels/bfloat16.h"
 #include "kernels/tensor.h"
 
@@ -14,14 +14,14 @@ namespace longseq {
 /// the executor, which binds its messages to them once.
 template <class T>
 struct ShardTensors {
-  TensorView<const T> q;                // (batch, heads, rows, head_dim)
-  TensorView<const T> keys;             // (2·batch, kv_heads, rows, head_dim): all of K, then all of V
-  TensorView<T> o;                      // (batch, heads, rows, head_dim)
-  TensorView<Accumulator<T>> lse;       // (batch, heads, rows, 1)
-  TensorView<const T> d_o{};            // shaped as o
-  TensorView<Accumulator<T>> dq{};      // shaped as q
-  TensorView<Accumulator<T>> d_keys{};  // shaped as keys: dK, then dV
-  std::span<Accumulator<T>> d_table{};  // shaped as the bias table: this rank's share; empty: not wanted
+  TensorView<const T> q;                    // (batch, heads, rows, head_dim)
+  TensorView<const T> keys;                 // (2·batch, kv_heads, rows, head_dim): all of K, then all of V
+  TensorView<T> o;                          // (batch, heads, rows, head_dim)
+  TensorView<Accumulator<T>> lse;           // (batch, heads, rows, 1)
+  TensorView<const T> d_o{};                // shaped as o
+  TensorView<Accumulator<T>> dq{};          // shaped as q
+  TensorView<Accumulator<T>> d_keys{};      // shaped as keys: dK, then dV
+  TermGradients<Accumulator<T>> d_terms{};  // this rank's share
 };
 
 template <class T>

@@ -104,8 +104,9 @@ RankAudit audit(const Problem& problem, const RankPlan& plan) {
 }
 
 double pass_flops(const Problem& problem, std::int64_t pairs) {
-  const double passes = problem.pass == Pass::forward ? 1.0 : 2.5;
-  return passes * 4.0 * static_cast<double>(pairs) * static_cast<double>(problem.batch * problem.head_dim);
+  const double products =
+      problem.pass == Pass::forward ? (problem.relative ? 3.0 : 2.0) : (problem.relative ? 8.0 : 5.0);
+  return products * 2.0 * static_cast<double>(pairs) * static_cast<double>(problem.batch * problem.head_dim);
 }
 
 double PlanAudit::balance() const {

@@ -27,7 +27,8 @@ struct RankAudit {
 RankAudit audit(const Problem& problem, const RankPlan& plan);
 
 /// Mask-exact FLOPs of the problem's pass, 4·pairs·head_dim per batch entry forward, 2.5 times that backward
-/// (maths.md, section 1); `pairs` as in RankAudit.
+/// (maths.md, section 1), and with relative keys a third product forward, three more than five backward;
+/// `pairs` as in RankAudit.
 double pass_flops(const Problem& problem, std::int64_t pairs);
 
 /// All ranks' shares, summed up without keeping the plans.

@@ -27,6 +27,7 @@ struct Problem {
   std::int64_t element_bytes = 4;
   std::int64_t accumulator_bytes = 4;
   Pass pass = Pass::forward;
+  bool relative = false;   // Transformer-XL's products with relative keys beside those with keys
   int ulysses_degree = 0;  // usp: ranks that share heads; 0: chosen
 
   std::int64_t group() const { return heads / kv_heads; }
