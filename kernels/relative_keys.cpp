@@ -20,7 +20,7 @@ Tensor<T> sinusoids(Interval distances, std::int64_t width) {
 template <class T>
 Tensor<T> relative_keys(std::span<const T> w, std::int64_t heads, std::int64_t head_dim, Interval distances) {
   const std::int64_t width = static_cast<std::int64_t>(w.size()) / (heads * head_dim);
-  constexpr std::int64_t kAtOnce = 4096;  // distances, so that sinusoids need not be held for all
+  constexpr std::int64_t kAtOnce = 512;  // distances, so that sinusoids need not be held for all
   Tensor<T> r({1, heads, distances.size(), head_dim});
   for (std::int64_t begin = 0; begin < distances.size(); begin += kAtOnce) {
     const Interval rows{begin, std::min(begin + kAtOnce, distances.size())};
