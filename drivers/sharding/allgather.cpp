@@ -13,8 +13,7 @@ void add_backward(const Problem& problem, RankPlan& plan, const std::vector<int>
   for (int hop = 1; hop < ranks; ++hop) {
     const auto step = static_cast<std::size_t>(hop);
     const int owner = (rank - hop + ranks) % ranks, asker = (rank + hop) % ranks;
-    const int gradients =
-        add_buffer(plan, Payload::key_gradients, owner, problem.layout.shard(owner), kv_heads);
+    const int gradients = add_buffer(plan, Payload::key_gradients, problem.layout.shard(owner), kv_heads);
     std::vector<Tile>& tiles = step_at(plan, step).tiles;
     add_tiles(problem, plan,
               {.keys = blocks[static_cast<std::size_t>(owner)],
@@ -23,12 +22,9 @@ void add_backward(const Problem& problem, RankPlan& plan, const std::vector<int>
               own_rows, tiles);
     if (!tiles.empty()) step_at(plan, step + 1).sends.push_back(transfer_all(plan, owner, gradients));
     // Whether the asker sees any of the own keys, asked as it asks itself.
-    RankPlan theirs = start_plan(problem, asker);
-    std::vector<Tile> asked;
-    const int keys = add_buffer(theirs, Payload::keys, rank, problem.layout.shard(rank), kv_heads);
-    add_tiles(problem, theirs, {.keys = keys}, all_rows(buffer_of(theirs, kOwnQueries)), asked);
-    if (asked.empty()) continue;
-    const int part = add_buffer(plan, Payload::key_gradients, rank, problem.layout.shard(rank), kv_heads);
+    const Shard own_keys = problem.layout.shard(rank);
+    if (!sees_any(problem.pattern, problem.layout.shard(asker), own_keys)) continue;
+    const int part = add_buffer(plan, Payload::key_gradients, own_keys, kv_heads);
     Step& next = step_at(plan, step + 1);
     next.receives.push_back(transfer_all(plan, asker, part));
     next.merges.push_back({part, kOwnKeyGradients, all_rows(buffer_of(plan, part))});
@@ -54,7 +50,7 @@ RankPlan plan_allgather(const Problem& problem, int rank) {
     std::int64_t offset = 0;  // the collective lays the blocks end to end, the own one among them
     for (int owner = 0; owner < ranks; ++owner) {
       const Interval kv_heads = all_heads(problem, Payload::keys);
-      blocks.push_back(add_buffer(plan, Payload::keys, owner, problem.layout.shard(owner), kv_heads));
+      blocks.push_back(add_buffer(plan, Payload::keys, problem.layout.shard(owner), kv_heads));
       plan.buffers.back().offset = offset;
       offset += tokens_in(plan.buffers.back().positions) * bytes_per_row(problem, Payload::keys, kv_heads);
       if (owner != rank && !backward)

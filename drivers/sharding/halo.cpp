@@ -56,14 +56,14 @@ class HaloPlanner {
 
   Tile own_tile(int keys) const { return {.keys = keys, .into = own_results(problem_)}; }
 
-  int new_buffer(Payload payload, int owner, Shard positions) {
-    return add_buffer(plan_, payload, owner, std::move(positions), all_heads(problem_, payload));
+  int new_buffer(Payload payload, Shard positions) {
+    return add_buffer(plan_, payload, std::move(positions), all_heads(problem_, payload));
   }
 
   /// What a peer sends of rows of `owner`, joined with or added to `into_rows` of `into`.
   void add_received(std::size_t step, Payload payload, int peer, int owner, const Rows& rows, int into,
                     Rows into_rows) {
-    const int part = new_buffer(payload, owner, select(problem_.layout.shard(owner), rows));
+    const int part = new_buffer(payload, select(problem_.layout.shard(owner), rows));
     step_at(plan_, step).receives.push_back(transfer_all(plan_, peer, part));
     step_at(plan_, step).merges.push_back({part, into, std::move(into_rows)});
   }
@@ -125,11 +125,11 @@ class HaloPlanner {
       }
       if (const Rows rows = halo(plan_.rank, peer); !rows.empty()) {
         const Shard positions = select(problem_.layout.shard(peer), rows);
-        const int buffer = new_buffer(Payload::keys, peer, positions);
+        const int buffer = new_buffer(Payload::keys, positions);
         step_at(plan_, 0).receives.push_back(transfer_all(plan_, peer, buffer));
         Tile tile = own_tile(buffer);
         if (backward()) {
-          tile.key_gradients = new_buffer(Payload::key_gradients, peer, positions);
+          tile.key_gradients = new_buffer(Payload::key_gradients, positions);
           step_at(plan_, 2).sends.push_back(transfer_all(plan_, peer, tile.key_gradients));
         }
         add_tiles(problem_, plan_, tile, own_rows_, step_at(plan_, 1).tiles);
@@ -148,7 +148,7 @@ class HaloPlanner {
         static_cast<std::size_t>(tree.level() + 1);  // the step from which the rows are here
     Tile own = own_tile(spread(tree, positions, rows, kOwnKeys));
     if (backward()) {
-      if (!is_root) own.key_gradients = new_buffer(Payload::key_gradients, root, positions);
+      if (!is_root) own.key_gradients = new_buffer(Payload::key_gradients, positions);
       join(tree, rows, own.key_gradients);
     }
     if (!is_root) add_tiles(problem_, plan_, own, own_rows_, step_at(plan_, held_from).tiles);
@@ -159,9 +159,9 @@ class HaloPlanner {
     if (backward()) {
       answer.output_gradients = spread(tree, positions, rows, kOwnOutputGradients);
       answer.statistics = spread(tree, positions, rows, kOwnStatistics);
-      answer.into = is_root ? kOwnQueryGradients : new_buffer(Payload::query_gradients, root, positions);
+      answer.into = is_root ? kOwnQueryGradients : new_buffer(Payload::query_gradients, positions);
     } else {
-      answer.into = new_buffer(Payload::partials, root, positions);
+      answer.into = new_buffer(Payload::partials, positions);
     }
     add_tiles(problem_, plan_, answer, is_root ? rows : all_rows(buffer_of(plan_, answer.queries)),
               step_at(plan_, held_from).tiles);
@@ -190,7 +190,7 @@ class HaloPlanner {
   int spread(const Tree& tree, const Shard& positions, const Rows& rows, int own) {
     int buffer = own;
     if (tree.node != 0) {
-      buffer = new_buffer(buffer_of(plan_, own).payload, tree.root, positions);
+      buffer = new_buffer(buffer_of(plan_, own).payload, positions);
       step_at(plan_, static_cast<std::size_t>(tree.level()))
           .receives.push_back(transfer_all(plan_, tree.parent(), buffer));
     }

@@ -20,6 +20,14 @@ void append(Shard& shard, std::int64_t begin, std::int64_t end) {
   }
 }
 
+/// The usual case: nothing empty, and gaps between all.
+bool is_joined(const Rows& rows) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i].empty() || (i > 0 && rows[i].begin <= rows[i - 1].end)) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 LayoutKind layout_kind(std::string_view name) {
@@ -67,7 +75,7 @@ std::int64_t tokens_in(const Shard& shard) {
 }
 
 Rows joined(Rows rows) {
-  if (rows.size() == 1 && !rows.front().empty()) return rows;
+  if (is_joined(rows)) return rows;
   rows.erase(
       std::remove_if(rows.begin(), rows.end(), [](const Interval& interval) { return interval.empty(); }),
       rows.end());
@@ -87,6 +95,16 @@ std::int64_t count_rows(const Rows& rows) {
   std::int64_t count = 0;
   for (const Interval& interval : rows) count += interval.size();
   return count;
+}
+
+Rows intersect(const Rows& a, const Rows& b) {
+  Rows common;
+  for (const Interval& interval : a) {
+    for (const Interval& other : b) {
+      if (const Interval both = intersect(interval, other); !both.empty()) common.push_back(both);
+    }
+  }
+  return common;
 }
 
 Rows difference(const Rows& rows, const Rows& without) {

@@ -64,6 +64,9 @@ Rows joined(Rows rows);
 
 std::int64_t count_rows(const Rows& rows);
 
+/// The rows that are in both; both ascending and disjoint.
+Rows intersect(const Rows& a, const Rows& b);
+
 /// The rows of `rows` that are not in `without`; both ascending and disjoint.
 Rows difference(const Rows& rows, const Rows& without);
 

@@ -7,17 +7,19 @@
 namespace longseq {
 namespace {
 
-/// The queries of one member of the own party, for the own heads, and where their results go.
-struct MemberQueries {
-  Tile buffers;
-  Rows rows;
+/// Rows of the own party that lie in the same buffers: this rank's own, or those of the others.
+struct Portion {
+  Rows rows;  // of the party's shard
+  Tile tile;  // the buffers: queries for the own heads, where their results go, keys and their gradients
 };
 
-/// Rows of one member's shard that this rank holds, and where: of its keys, and of their gradients.
+/// Rows of another party's keys that this rank holds, and where: of the keys, and of their gradients.
 struct Held {
   int buffer = -1;
   int gradients = -1;
-  Rows rows{};
+  Rows rows{};    // of that party's shard
+  Rows passed{};  // those of them that came from the party before this one
+  Rows onward{};  // those that go on to the party after it
 };
 
 /// Queries of a party, and the keys that they see.
@@ -42,12 +44,18 @@ class PartyRing {
   RankPlan make() {
     plan_.own_heads = heads_;
     plan_.steps.reserve(static_cast<std::size_t>(parties_) + 3);
-    plan_.buffers.reserve(plan_.buffers.size() + static_cast<std::size_t>(3 * parties_ * degree_));
+    plan_.buffers.reserve(plan_.buffers.size() + static_cast<std::size_t>(4 * parties_) + 8);
     step_at(plan_, 0);
-    for (int party = 0; party < parties_; ++party) views_.push_back(views_of(party));
-    if (degree_ > 1) gather();
-    if (!heads_.empty()) go_round();
-    if (degree_ > 1) scatter();
+    for (int party = 0; party < parties_; ++party) {
+      shards_.push_back(shard_of(party));
+      views_.push_back(views_of(party));
+    }
+    if (degree_ > 1) give_shares();
+    if (!heads_.empty()) {
+      find_portions();
+      go_round();
+    }
+    if (degree_ > 1) return_results();
     place_buffers(problem_, plan_);
     return std::move(plan_);
   }
@@ -57,33 +65,76 @@ class PartyRing {
   int around(int party) const { return (party + 2 * parties_) % parties_; }
   int rank_of(int party, int member) const { return party * degree_ + member; }
   Interval heads_of(int member) const { return part_of(problem_.heads, degree_, member); }
+  Interval heads_of(int member, Payload payload) const {
+    return of_keys(payload) ? problem_.kv_heads_of(heads_of(member)) : heads_of(member);
+  }
+
+  /// A party's positions. Rows of one member are in its own order; those of neighbours lie in one run where
+  /// their positions do.
+  Shard shard_of(int party) const {
+    const int first = rank_of(party, 0), end = rank_of(party + 1, 0);
+    if (layout_.kind != LayoutKind::striped) return layout_.span(first, end);
+    Shard shard;
+    for (int rank = first; rank < end; ++rank) {
+      for (const Run& run : layout_.shard(rank)) shard.push_back(run);
+    }
+    return shard;
+  }
+
+  /// A member's rows of its party's shard.
+  Rows rows_of(int party, int member) const {
+    if (layout_.kind == LayoutKind::striped) {
+      std::int64_t first = 0;
+      for (int before = 0; before < member; ++before)
+        first += tokens_in(layout_.shard(rank_of(party, before)));
+      return joined({{first, first + tokens_in(layout_.shard(rank_of(party, member)))}});
+    }
+    Rows positions;
+    for (const Run& run : layout_.shard(rank_of(party, member)))
+      positions.push_back({run.start, run.start + run.count});
+    return rows_within(shards_[static_cast<std::size_t>(party)], positions);
+  }
+
+  /// A party's rows as a rank of it holds them: its own, and the others'.
+  std::array<Rows, 2> portions_of(int party) const {
+    const Rows all = joined({{0, tokens_in(shards_[static_cast<std::size_t>(party)])}});
+    if (degree_ == 1) return {all, Rows{}};
+    const Rows own = rows_of(party, member_);
+    return {own, difference(all, own)};
+  }
+
+  int new_buffer(Payload payload, Shard positions) {
+    return add_buffer(plan_, payload, std::move(positions), of_keys(payload) ? kv_heads_ : heads_);
+  }
 
   // ---- within the party
 
-  /// Own queries and keys for the others' heads to them, theirs for the own heads here.
-  void gather() {
-    std::vector<Payload> payloads{Payload::queries, Payload::keys};
-    if (backward()) payloads.insert(payloads.end(), {Payload::output_gradients, Payload::statistics});
-    for (int member = 0; member < degree_; ++member) {
-      if (member == member_) continue;
-      const int peer = rank_of(party_, member);
-      for (const Payload payload : payloads) {
-        const Interval theirs = of_keys(payload) ? problem_.kv_heads_of(heads_of(member)) : heads_of(member);
-        send_own(0, peer, own_buffer(payload), theirs);
-      }
+  using Payloads = boost::container::small_vector<std::pair<Payload, int Tile::*>, 4>;
+
+  /// What a party shares out before its ring, and what its members have for each other afterwards.
+  Payloads shared() const {
+    Payloads payloads{{Payload::queries, &Tile::queries}, {Payload::keys, &Tile::keys}};
+    if (backward()) {
+      payloads.push_back({Payload::output_gradients, &Tile::output_gradients});
+      payloads.push_back({Payload::statistics, &Tile::statistics});
     }
+    return payloads;
+  }
+  Payloads results() const {
+    if (backward())
+      return {{Payload::query_gradients, &Tile::into}, {Payload::key_gradients, &Tile::key_gradients}};
+    return {{Payload::outputs, &Tile::into}, {Payload::lse, &Tile::lse}};
   }
 
-  static int own_buffer(Payload payload) {
-    switch (payload) {
-      case Payload::keys:
-        return kOwnKeys;
-      case Payload::queries:
-        return kOwnQueries;
-      case Payload::output_gradients:
-        return kOwnOutputGradients;
-      default:
-        return kOwnStatistics;
+  /// The buffers that are this rank's own tensors.
+  Tile own_tile() const { return {.into = own_results(problem_)}; }
+
+  /// Own queries and keys for the others' heads to them.
+  void give_shares() {
+    for (int member = 0; member < degree_; ++member) {
+      if (member == member_) continue;
+      for (const auto& [payload, buffer] : shared())
+        send_own(0, rank_of(party_, member), own_tile().*buffer, heads_of(member, payload));
     }
   }
 
@@ -93,75 +144,47 @@ class PartyRing {
       step_at(plan_, step).sends.push_back({peer, buffer, std::move(rows), heads});
   }
 
-  /// A buffer for a member's rows and the own heads, received in the first step.
-  int received(Payload payload, int member) {
-    const int rank = rank_of(party_, member);
-    const int buffer = new_buffer(payload, rank, layout_.shard(rank));
-    step_at(plan_, 0).receives.push_back(transfer_all(plan_, rank, buffer));
-    return buffer;
-  }
-
-  int new_buffer(Payload payload, int owner, Shard positions) {
-    return add_buffer(plan_, payload, owner, std::move(positions), of_keys(payload) ? kv_heads_ : heads_);
-  }
-
-  /// The party's queries for the own heads, with room for their results.
-  void find_queries() {
+  /// The party's rows for the own heads: the others' queries and keys are received in the first step.
+  void find_portions() {
+    auto [own, others] = portions_of(party_);
+    portions_.push_back({std::move(own), own_tile()});
+    portions_.back().tile.heads = heads_;
+    if (others.empty()) return;
+    const Shard positions = select(shards_[static_cast<std::size_t>(party_)], others);
+    Tile tile{.heads = heads_};
+    for (const auto& [payload, buffer] : shared()) tile.*buffer = new_buffer(payload, positions);
+    for (const auto& [payload, buffer] : results()) tile.*buffer = new_buffer(payload, positions);
     for (int member = 0; member < degree_; ++member) {
-      const int rank = rank_of(party_, member);
-      MemberQueries queries{{.into = own_results(problem_), .heads = heads_}, {}};
-      Held home{kOwnKeys, kOwnKeyGradients, {}};
-      const Shard shard = layout_.shard(rank);
-      home.rows = queries.rows = joined({{0, tokens_in(shard)}});
-      if (member != member_ && !shard.empty()) {
-        // In the order in which the member sends them.
-        queries.buffers.queries = received(Payload::queries, member);
-        home.buffer = received(Payload::keys, member);
-        if (backward()) {
-          queries.buffers.output_gradients = received(Payload::output_gradients, member);
-          queries.buffers.statistics = received(Payload::statistics, member);
-          queries.buffers.into = new_buffer(Payload::query_gradients, rank, shard);
-          home.gradients = new_buffer(Payload::key_gradients, rank, shard);
-        } else {
-          queries.buffers.into = new_buffer(Payload::outputs, rank, shard);
-          queries.buffers.lse = new_buffer(Payload::lse, rank, shard);
-        }
-      }
-      queries_.push_back(std::move(queries));
-      home_.push_back(std::move(home));
+      const Rows rows = member == member_ ? Rows{} : within(others, rows_of(party_, member));
+      if (rows.empty()) continue;
+      for (const auto& [payload, buffer] : shared())
+        step_at(plan_, 0).receives.push_back(transfer(plan_, rank_of(party_, member), tile.*buffer, rows));
     }
+    portions_.push_back({std::move(others), tile});
   }
 
   /// Results back to those whose rows they are.
-  void scatter() {
+  void return_results() {
     // After the ring, and backward after the gradients that come home: the same step for ranks without heads.
     const std::size_t last =
         first_step_ + static_cast<std::size_t>(parties_) + (backward() && parties_ > 1 ? 1 : 0);
-    using Results = std::array<std::pair<Payload, int>, 2>;
-    const Results results = backward() ? Results{{{Payload::query_gradients, kOwnQueryGradients},
-                                                  {Payload::key_gradients, kOwnKeyGradients}}}
-                                       : Results{{{Payload::outputs, kOwnOutputs}, {Payload::lse, kOwnLse}}};
     const Rows own_rows = all_rows(buffer_of(plan_, kOwnQueries));
+    Step& step = step_at(plan_, last);
     for (int member = 0; member < degree_; ++member) {
       if (member == member_) continue;
       const int peer = rank_of(party_, member);
-      for (const auto& [payload, own] : results) {
-        if (!heads_.empty() && tokens_in(layout_.shard(peer)) > 0) {
-          const Tile& theirs = queries_[static_cast<std::size_t>(member)].buffers;
-          const int buffer = payload == Payload::lse ? theirs.lse
-                             : payload == Payload::key_gradients
-                                 ? home_[static_cast<std::size_t>(member)].gradients
-                                 : theirs.into;
-          step_at(plan_, last).sends.push_back(transfer_all(plan_, peer, buffer));
-        }
-        const Interval heads = of_keys(payload) ? problem_.kv_heads_of(heads_of(member)) : heads_of(member);
+      const Rows theirs = portions_.size() > 1 ? within(portions_[1].rows, rows_of(party_, member)) : Rows{};
+      for (const auto& [payload, buffer] : results()) {
+        if (!theirs.empty()) step.sends.push_back(transfer(plan_, peer, portions_[1].tile.*buffer, theirs));
+        const Interval heads = heads_of(member, payload);
         if (heads.empty() || own_rows.empty()) continue;
+        const int own = own_tile().*buffer;
         if (payload == Payload::key_gradients) {  // key heads may be shared: members' gradients add up
-          const int part = add_buffer(plan_, payload, plan_.rank, layout_.shard(plan_.rank), heads);
-          step_at(plan_, last).receives.push_back(transfer_all(plan_, peer, part));
-          step_at(plan_, last).merges.push_back({part, kOwnKeyGradients, own_rows});
+          const int part = add_buffer(plan_, payload, layout_.shard(plan_.rank), heads);
+          step.receives.push_back(transfer_all(plan_, peer, part));
+          step.merges.push_back({part, own, own_rows});
         } else {
-          step_at(plan_, last).receives.push_back({peer, own, own_rows, heads});
+          step.receives.push_back({peer, own, own_rows, heads});
         }
       }
     }
@@ -169,50 +192,79 @@ class PartyRing {
 
   // ---- from party to party
 
+  /// The owner's rows that a party receives: what it and those that it passes them on to see.
+  struct Incoming {
+    Rows passed;  // by its neighbour, which needed them too
+    Rows served;  // by their owner
+
+    Rows all() const {
+      Rows rows = passed;
+      rows.insert(rows.end(), served.begin(), served.end());
+      return joined(std::move(rows));
+    }
+  };
+
   void go_round() {
-    find_queries();
-    std::vector<Held> held = home_;
+    Held held;
+    Incoming given;  // of the own keys, to the party `hop` places after this one
     for (int hop = 0; hop < parties_; ++hop) {
       const std::size_t step = first_step_ + static_cast<std::size_t>(hop);
+      const bool last = hop + 1 == parties_;
       step_at(plan_, step);
+      Incoming given_next = last ? Incoming{} : given_to(around(party_ + hop + 1));
       if (hop == 0) {
         compute_own();
       } else {
-        if (backward()) return_gradients(hop, held);
-        for (const Held& block : held) compute(step, block, 0, 1);
+        if (backward()) return_gradients(hop, held, difference(given.all(), given_next.passed));
+        compute(step, held.buffer, held.gradients, held.rows, 0, 1);
       }
-      if (hop + 1 == parties_) break;
-      const int owner = around(party_ - hop);
-      for (int member = 0; member < degree_; ++member) {
-        pass_on(step, owner, member, held[static_cast<std::size_t>(member)]);
-        if (hop > 0) serve(step, around(party_ + hop + 1), member);
+      if (last) break;
+      if (hop == 0) {
+        send_keys(step, around(party_ + 1), given_next.passed);
+      } else {
+        if (!held.onward.empty()) {
+          step_at(plan_, step)
+              .sends.push_back({rank_of(around(party_ + 1), member_), held.buffer,
+                                within(held.rows, held.onward), kv_heads_});
+        }
+        send_keys(step, around(party_ + hop + 1), given_next.served);
       }
-      receive(step, around(owner - 1), held);
+      held = receive(step, around(party_ - hop - 1));
+      given = std::move(given_next);
     }
+  }
+
+  /// Forward only what the owner itself gives away is asked for.
+  Incoming given_to(int party) const {
+    const int neighbour = around(party - 1);
+    const Shard& own = shards_[static_cast<std::size_t>(party_)];
+    if (!backward() && neighbour != party_ &&
+        std::all_of(own.begin(), own.end(), [&](const Run& keys) { return needs(neighbour, keys); }))
+      return {};
+    return rows_to(party, party_);
   }
 
   /// Queries on the party's own keys: backward half of them last, beside the gradients that come home.
   void compute_own() {
     const bool halves = backward() && parties_ > 1;
-    for (const Held& block : home_) {
-      compute(first_step_, block, 0, halves ? 2 : 1);
-      if (halves) compute(first_step_ + static_cast<std::size_t>(parties_), block, 1, 2);
+    for (const Portion& portion : portions_) {
+      const auto compute_part = [&](std::size_t step, int part) {
+        compute(step, portion.tile.keys, portion.tile.key_gradients, portion.rows, part, halves ? 2 : 1);
+      };
+      compute_part(first_step_, 0);
+      if (halves) compute_part(first_step_ + static_cast<std::size_t>(parties_), 1);
     }
   }
 
-  /// Part `part` of `parts` of the rows of each member's queries on a block of keys.
-  void compute(std::size_t step, const Held& block, int part, int parts) {
-    if (block.rows.empty()) return;
-    for (const MemberQueries& queries : queries_) {
-      Rows rows;
-      for (const Interval& interval : queries.rows) {
-        const Interval share = part_of(interval.size(), parts, part);
-        rows.push_back({interval.begin + share.begin, interval.begin + share.end});
-      }
-      Tile tile = queries.buffers;
-      tile.keys = block.buffer;
-      if (backward()) tile.key_gradients = block.gradients;
-      add_tiles(problem_, plan_, tile, joined(std::move(rows)), step_at(plan_, step).tiles);
+  /// Part `part` of `parts` of the rows of each portion's queries on some keys.
+  void compute(std::size_t step, int keys, int gradients, const Rows& key_rows, int part, int parts) {
+    if (key_rows.empty()) return;
+    for (const Portion& portion : portions_) {
+      Tile tile = portion.tile;
+      tile.keys = keys;
+      if (backward()) tile.key_gradients = gradients;
+      add_tiles(problem_, plan_, tile, joined({part_of(count_rows(portion.rows), parts, part)}),
+                step_at(plan_, step).tiles);
     }
   }
 
@@ -220,10 +272,8 @@ class PartyRing {
 
   Views views_of(int party) const {
     Views views;
-    for (int rank = rank_of(party, 0); rank < rank_of(party + 1, 0); ++rank) {
-      for (const Run& queries : layout_.shard(rank))
-        views.push_back({queries, problem_.pattern.keys_seen_by(queries)});
-    }
+    for (const Run& queries : shards_[static_cast<std::size_t>(party)])
+      views.push_back({queries, problem_.pattern.keys_seen_by(queries)});
     return views;
   }
 
@@ -252,31 +302,17 @@ class PartyRing {
     }
   }
 
-  /// The owner's rows that a party receives: what it and those that it passes them on to see.
-  struct Incoming {
-    Rows passed;  // by its neighbour, which needed them too
-    Rows served;  // by their owner
-
-    Rows all() const {
-      Rows rows = passed;
-      rows.insert(rows.end(), served.begin(), served.end());
-      return joined(std::move(rows));
-    }
-  };
-
-  /// Whether a party gives the owner's keys to the party after it, having had a use for some of them.
-  bool passes_on(int party, int owner, const Run& keys) const { return party == owner || needs(party, keys); }
-
-  Incoming rows_to(int to, int owner, int member) const {
+  /// A party gives the owner's keys to the party after it if it is the owner, or had a use for some of them.
+  Incoming rows_to(int to, int owner) const {
     const int neighbour = around(to - 1);
     Incoming rows;
     std::int64_t first = 0;
-    for (const Run& keys : layout_.shard(rank_of(owner, member))) {
+    for (const Run& keys : shards_[static_cast<std::size_t>(owner)]) {
       const std::int64_t run_begin = first;
       first += keys.count;
       const Need own = need(to, keys);
       if (own == Need::none) continue;
-      Rows& part = passes_on(neighbour, owner, keys) ? rows.passed : rows.served;
+      Rows& part = neighbour == owner || needs(neighbour, keys) ? rows.passed : rows.served;
       if (own == Need::all) {  // whoever comes after cannot want more
         part.push_back({run_begin, first});
         continue;
@@ -294,96 +330,85 @@ class PartyRing {
     return {joined(std::move(rows.passed)), joined(std::move(rows.served))};
   }
 
-  /// What a party passes on of the rows of `owner` that it has computed with.
-  Rows passed_on(int party, int owner, int member) const {
-    const int next = around(party + 1);
-    return next == owner ? Rows{} : rows_to(next, owner, member).passed;
-  }
-
-  void pass_on(std::size_t step, int owner, int member, const Held& held) {
-    if (held.rows.empty()) return;
-    const Rows rows = passed_on(party_, owner, member);
-    if (rows.empty()) return;
-    const int next = rank_of(around(party_ + 1), member_);
-    step_at(plan_, step).sends.push_back({next, held.buffer, within(held.rows, rows), kv_heads_});
-  }
-
-  /// Own party's keys for a party whose neighbour has no use for them.
-  void serve(std::size_t step, int to, int member) {
-    if (to == party_) return;
-    const Shard own = layout_.shard(rank_of(party_, member));
-    if (std::all_of(own.begin(), own.end(),
-                    [&](const Run& keys) { return passes_on(around(to - 1), party_, keys); }))
-      return;
-    Rows rows = rows_to(to, party_, member).served;
-    if (rows.empty()) return;
-    step_at(plan_, step)
-        .sends.push_back({rank_of(to, member_), home_[static_cast<std::size_t>(member)].buffer,
-                          std::move(rows), kv_heads_});
-  }
-
-  /// Receives what is needed of the owner's keys into new buffers, if anything; they become what is held.
-  void receive(std::size_t step, int owner, std::vector<Held>& held) {
-    for (int member = 0; member < degree_; ++member) {
-      const auto [passed, served] = rows_to(party_, owner, member);
-      Held& block = held[static_cast<std::size_t>(member)];
-      block = {};
-      block.rows = Incoming{passed, served}.all();
-      if (block.rows.empty()) continue;
-      const int source = rank_of(owner, member);
-      block.buffer = new_buffer(Payload::keys, source, select(layout_.shard(source), block.rows));
-      Transfers& receives = step_at(plan_, step).receives;
-      if (!passed.empty()) {
-        receives.push_back(
-            {rank_of(around(party_ - 1), member_), block.buffer, within(block.rows, passed), kv_heads_});
-      }
-      if (!served.empty()) {
-        receives.push_back({rank_of(owner, member_), block.buffer, within(block.rows, served), kv_heads_});
+  /// Own party's keys to another's rank with the same heads.
+  void send_keys(std::size_t step, int to, const Rows& rows) {
+    for (const Portion& portion : portions_) {
+      if (Rows own = within(portion.rows, rows); !own.empty()) {
+        step_at(plan_, step)
+            .sends.push_back({rank_of(to, member_), portion.tile.keys, std::move(own), kv_heads_});
       }
     }
+  }
+
+  /// Receives what is needed of the owner's keys into a new buffer, if anything.
+  Held receive(std::size_t step, int owner) {
+    const auto [passed, served] = rows_to(party_, owner);
+    Held held;
+    held.rows = Incoming{passed, served}.all();
+    if (held.rows.empty()) return held;
+    const int next = around(party_ + 1), before = around(party_ - 1);
+    held.passed = passed;
+    if (next != owner) held.onward = rows_to(next, owner).passed;
+    held.buffer = new_buffer(Payload::keys, select(shards_[static_cast<std::size_t>(owner)], held.rows));
+    const auto from = [&](int party, const Rows& rows) {
+      if (rows.empty()) return;
+      step_at(plan_, step)
+          .receives.push_back({rank_of(party, member_), held.buffer, within(held.rows, rows), kv_heads_});
+    };
+    const auto from_owner = [&](const Rows& rows) {  // which has them in two buffers
+      if (rows.empty()) return;
+      for (const Rows& portion : portions_of(owner)) from(owner, intersect(rows, portion));
+    };
+    if (before == owner) {
+      from_owner(passed);
+    } else {
+      from(before, passed);
+    }
+    from_owner(served);
+    return held;
   }
 
   /// The gradients of the keys held at a hop: room for the own share, those of the parties before to be
-  /// added, and in the next step the sum passed on or sent home. And those of the own keys that come home
-  /// then.
-  void return_gradients(int hop, std::vector<Held>& held) {
+  /// added, and in the next step the sum passed on or sent home. And those of the own party's rows `home`
+  /// that come home then.
+  void return_gradients(int hop, Held& held, const Rows& home) {
     const std::size_t step = first_step_ + static_cast<std::size_t>(hop);
     const int owner = around(party_ - hop), holder = around(party_ + hop);
-    for (int member = 0; member < degree_; ++member) {
-      Held& block = held[static_cast<std::size_t>(member)];
-      if (!block.rows.empty()) {
-        const int source = rank_of(owner, member);
-        const Shard shard = layout_.shard(source);
-        block.gradients = new_buffer(Payload::key_gradients, source, select(shard, block.rows));
-        if (const Rows passed = rows_to(party_, owner, member).passed; hop > 1 && !passed.empty()) {
-          add_received(step, rank_of(around(party_ - 1), member_), source, passed, block.gradients,
-                       within(block.rows, passed));
-        }
-        const Rows onward = passed_on(party_, owner, member), home = difference(block.rows, onward);
-        Transfers& sends = step_at(plan_, step + 1).sends;
-        if (!onward.empty()) {
-          sends.push_back(
-              {rank_of(around(party_ + 1), member_), block.gradients, within(block.rows, onward), kv_heads_});
-        }
-        if (!home.empty())
-          sends.push_back({rank_of(owner, member_), block.gradients, within(block.rows, home), kv_heads_});
+    if (!held.rows.empty()) {
+      const Shard& shard = shards_[static_cast<std::size_t>(owner)];
+      held.gradients = new_buffer(Payload::key_gradients, select(shard, held.rows));
+      if (hop > 1 && !held.passed.empty()) {
+        add_received(step, rank_of(around(party_ - 1), member_), select(shard, held.passed), held.gradients,
+                     within(held.rows, held.passed));
       }
-      const Rows rows = difference(rows_to(holder, party_, member).all(), passed_on(holder, party_, member));
-      if (!rows.empty()) {
-        add_received(step + 1, rank_of(holder, member_), rank_of(party_, member), rows,
-                     home_[static_cast<std::size_t>(member)].gradients, rows);
+      const auto send = [&](int party, const Rows& rows) {
+        if (rows.empty()) return;
+        step_at(plan_, step + 1)
+            .sends.push_back({rank_of(party, member_), held.gradients, within(held.rows, rows), kv_heads_});
+      };
+      send(around(party_ + 1), held.onward);
+      const Rows to_owner = difference(held.rows, held.onward);
+      if (!to_owner.empty()) {
+        for (const Rows& portion : portions_of(owner)) send(owner, intersect(to_owner, portion));
       }
+    }
+    for (const Portion& portion : portions_) {
+      const Rows rows = intersect(home, portion.rows);
+      if (rows.empty()) continue;
+      add_received(step + 1, rank_of(holder, member_),
+                   select(shards_[static_cast<std::size_t>(party_)], rows), portion.tile.key_gradients,
+                   within(portion.rows, rows));
     }
   }
 
-  /// Gradients of rows of `source` that a peer sends, added to `into`.
-  void add_received(std::size_t step, int peer, int source, const Rows& rows, int into, Rows into_rows) {
-    const int part = new_buffer(Payload::key_gradients, source, select(layout_.shard(source), rows));
+  /// Gradients of these positions that a peer sends, added to `into`.
+  void add_received(std::size_t step, int peer, Shard positions, int into, Rows into_rows) {
+    const int part = new_buffer(Payload::key_gradients, std::move(positions));
     step_at(plan_, step).receives.push_back(transfer_all(plan_, peer, part));
     step_at(plan_, step).merges.push_back({part, into, std::move(into_rows)});
   }
 
-  /// Where the owner's rows `wanted` lie in a buffer that holds its rows `held`.
+  /// Where the rows `wanted` lie in a buffer that holds the rows `held`.
   static Rows within(const Rows& held, const Rows& wanted) {
     Rows rows;
     std::int64_t first = 0;
@@ -409,9 +434,9 @@ class PartyRing {
   // Between stripes keys_seen_by is only a hull: a window shorter than the stride passes most ranks by.
   bool window_ = problem_.pattern.kind == PatternKind::local || problem_.pattern.kind == PatternKind::global;
   RankPlan plan_;
-  std::vector<Views> views_;            // [party]: each is asked for many times
-  std::vector<MemberQueries> queries_;  // [member] of the own party
-  std::vector<Held> home_;              // [member] of the own party
+  std::vector<Shard> shards_;      // [party]
+  std::vector<Views> views_;       // [party]: each is asked for many times
+  std::vector<Portion> portions_;  // of the own party; empty if there are no heads to compute
 };
 
 }  // namespace

@@ -1,7 +1,11 @@
 #include "drivers/sharding/plan.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <limits>
+#include <queue>
+#include <utility>
 
 namespace longseq {
 namespace {
@@ -71,21 +75,63 @@ void for_each_whole_group(const Problem& problem, Interval heads, const Visit& v
   }
 }
 
-/// The lowest offset at which `size` bytes lie clear of all placed buffers.
-template <class Bytes>
-std::int64_t first_fit(const RankPlan& plan, const std::vector<std::size_t>& placed, const Bytes& bytes,
-                       std::int64_t size) {
-  Rows taken;
-  for (const std::size_t other : placed) {
-    taken.push_back({plan.buffers[other].offset, plan.buffers[other].offset + bytes(plan.buffers[other])});
-  }
-  std::int64_t offset = 0;
-  for (const Interval& interval : joined(std::move(taken))) {
-    if (offset + size <= interval.begin) break;
-    offset = aligned(interval.end);
-  }
-  return offset;
+/// Whether queries of one run see any key of another; between stripes, whether their hull does.
+bool sees_any(const VisibleKeys& seen, const Run& keys) {
+  return !keys.rows_in(seen.first).empty() || !keys.rows_in(seen.second).empty();
 }
+
+/// Memory from which the lowest place that is large enough is taken.
+class Arena {
+ public:
+  std::int64_t take(std::int64_t size) {
+    for (auto gap = gaps_.begin(); gap != gaps_.end(); ++gap) {
+      const Interval place{aligned(gap->begin), aligned(gap->begin) + size};
+      if (place.end > gap->end) continue;
+      const Interval before{gap->begin, place.begin};
+      gap->begin = place.end;
+      if (gap->empty()) gap = gaps_.erase(gap);
+      if (!before.empty()) gaps_.insert(gap, before);
+      return place.begin;
+    }
+    const std::int64_t begin = aligned(end_);
+    reserve({begin, begin + size});
+    return begin;
+  }
+
+  /// Takes a place beyond all that was taken.
+  void reserve(Interval place) {
+    if (place.begin > end_) gaps_.push_back({end_, place.begin});
+    end_ = place.end;
+    most_ = std::max(most_, end_);
+  }
+
+  void give_back(Interval place) {
+    auto gap =
+        std::lower_bound(gaps_.begin(), gaps_.end(), place.begin,
+                         [](const Interval& other, std::int64_t begin) { return other.begin < begin; });
+    if (gap != gaps_.end() && gap->begin == place.end) {
+      gap->begin = place.begin;
+    } else {
+      gap = gaps_.insert(gap, place);
+    }
+    if (gap != gaps_.begin() && std::prev(gap)->end == gap->begin) {
+      std::prev(gap)->end = gap->end;
+      gap = std::prev(gaps_.erase(gap));
+    }
+    if (gap->end == end_) {
+      end_ = gap->begin;
+      gaps_.erase(gap);
+    }
+  }
+
+  /// The end of all that was ever taken.
+  std::int64_t size() const { return most_; }
+
+ private:
+  boost::container::small_vector<Interval, 8> gaps_;  // free, ascending, none of them touching
+  std::int64_t end_ = 0;                              // of what is taken
+  std::int64_t most_ = 0;
+};
 
 }  // namespace
 
@@ -137,12 +183,12 @@ RankPlan start_plan(const Problem& problem, int rank) {
   plan.rank = rank;
   plan.own_heads = {0, problem.heads};
   const Shard shard = problem.layout.shard(rank);
-  for (const Payload payload : kOwn) add_buffer(plan, payload, rank, shard, all_heads(problem, payload));
+  for (const Payload payload : kOwn) add_buffer(plan, payload, shard, all_heads(problem, payload));
   return plan;
 }
 
-int add_buffer(RankPlan& plan, Payload payload, int owner, Shard positions, Interval heads) {
-  plan.buffers.push_back({payload, owner, std::move(positions), heads, -1});
+int add_buffer(RankPlan& plan, Payload payload, Shard positions, Interval heads) {
+  plan.buffers.push_back({payload, std::move(positions), heads, -1});
   return static_cast<int>(plan.buffers.size()) - 1;
 }
 
@@ -172,7 +218,7 @@ void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const
   for_each_run_within(queries.positions, query_rows, [&](Run query_run, Interval rows) {
     const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
     for_each_run_within(keys.positions, every_key, [&](Run key_run, Interval key_rows) {
-      if (key_run.rows_in(seen.first).empty() && key_run.rows_in(seen.second).empty()) return;
+      if (!sees_any(seen, key_run)) return;
       Tile tile = buffers;
       tile.query_rows = rows;
       tile.key_rows = key_rows;
@@ -190,32 +236,43 @@ Rows all_rows(const Buffer& buffer) {
 
 void place_buffers(const Problem& problem, RankPlan& plan) {
   const std::vector<Lifetime> life = lifetimes(plan);
-  const auto bytes = [&](const Buffer& buffer) {
-    return aligned(tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads));
-  };
   std::vector<std::size_t> by_first_use;
   for (std::size_t i = kOwnBuffers; i < plan.buffers.size(); ++i) by_first_use.push_back(i);
-  std::stable_sort(by_first_use.begin(), by_first_use.end(),
-                   [&](std::size_t a, std::size_t b) { return life[a].first < life[b].first; });
-  std::vector<std::size_t> placed;  // those that a buffer of later first use may still meet
-  std::size_t first_to_end = std::numeric_limits<std::size_t>::max();
-  std::int64_t top = 0;  // the end of what is placed
-  bool gaps = false;     // something below `top` is free again
+  const auto earlier = [&](std::size_t a, std::size_t b) { return life[a].first < life[b].first; };
+  if (!std::is_sorted(by_first_use.begin(), by_first_use.end(), earlier))  // most planners add them in order
+    std::stable_sort(by_first_use.begin(), by_first_use.end(), earlier);
+  Arena arena;
+  using Ending = std::pair<std::size_t, std::size_t>;  // last step of use, buffer
+  std::priority_queue<Ending, std::vector<Ending>, std::greater<>> endings;
+  const auto bytes = [&](const Buffer& buffer) {
+    return tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads);
+  };
   for (const std::size_t i : by_first_use) {
+    for (; !endings.empty() && endings.top().first < life[i].first; endings.pop()) {
+      const Buffer& ended = plan.buffers[endings.top().second];
+      arena.give_back({ended.offset, ended.offset + bytes(ended)});
+    }
     Buffer& buffer = plan.buffers[i];
     const std::int64_t size = bytes(buffer);
-    if (first_to_end < life[i].first) {
-      gaps = true;
-      std::erase_if(placed, [&](std::size_t other) { return life[other].last < life[i].first; });
-      first_to_end = std::numeric_limits<std::size_t>::max();
-      for (const std::size_t other : placed) first_to_end = std::min(first_to_end, life[other].last);
+    if (size == 0) {
+      buffer.offset = std::max<std::int64_t>(buffer.offset, 0);
+      continue;
     }
-    if (buffer.offset < 0) buffer.offset = gaps ? first_fit(plan, placed, bytes, size) : top;
-    placed.push_back(i);
-    first_to_end = std::min(first_to_end, life[i].last);
-    top = std::max(top, aligned(buffer.offset + size));
+    if (buffer.offset < 0) {
+      buffer.offset = arena.take(size);
+    } else {
+      arena.reserve({buffer.offset, buffer.offset + size});
+    }
+    endings.emplace(life[i].last, i);
   }
-  plan.arena_bytes = top;
+  plan.arena_bytes = aligned(arena.size());
+}
+
+bool sees_any(const Pattern& pattern, const Shard& queries, const Shard& keys) {
+  return std::any_of(queries.begin(), queries.end(), [&](const Run& own) {
+    const VisibleKeys seen = pattern.keys_seen_by(own);
+    return std::any_of(keys.begin(), keys.end(), [&](const Run& run) { return sees_any(seen, run); });
+  });
 }
 
 Run positions_of(const Buffer& buffer, Interval rows) {

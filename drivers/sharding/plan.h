@@ -62,10 +62,9 @@ std::int64_t bytes_per_row(const Problem& problem, Payload payload, Interval hea
 /// All heads that the payload has.
 Interval all_heads(const Problem& problem, Payload payload);
 
-/// Rows of some rank's shard, held by this rank.
+/// Rows of some ranks' shards, held by this rank.
 struct Buffer {
   Payload payload = Payload::keys;
-  int owner = 0;             // the rank whose shard the rows come from
   Shard positions{};         // of the rows, in their order
   Interval heads{};          // of the payload's kind
   std::int64_t offset = -1;  // bytes from the start of the rank's arena; -1: not in the arena (own tensors)
@@ -145,7 +144,7 @@ struct RankPlan {
 RankPlan start_plan(const Problem& problem, int rank);
 
 /// Appends a buffer with these rows and heads and gives its index.
-int add_buffer(RankPlan& plan, Payload payload, int owner, Shard positions, Interval heads);
+int add_buffer(RankPlan& plan, Payload payload, Shard positions, Interval heads);
 inline const Buffer& buffer_of(const RankPlan& plan, int index) {
   return plan.buffers[static_cast<std::size_t>(index)];
 }
@@ -164,6 +163,9 @@ Step& step_at(RankPlan& plan, std::size_t index);
 /// serves only some of its query heads.
 void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const Rows& query_rows,
                std::vector<Tile>& tiles);
+
+/// Whether add_tiles() would add any for these.
+bool sees_any(const Pattern& pattern, const Shard& queries, const Shard& keys);
 
 /// All rows of a buffer.
 Rows all_rows(const Buffer& buffer);
