@@ -1,5 +1,6 @@
 // longseq plan: what a case would need on any number of ranks, and every reason why it cannot run. No MPI.
 #include <fmt/format.h>
+#include <malloc.h>
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
@@ -41,6 +42,16 @@ struct Planned {
   std::vector<PlanAudit> audits;  // of the passes
   std::int64_t most_bytes = 0;    // of one rank, scratch and inputs included
 };
+
+/// A plan of some megabytes comes and goes for each rank: else glibc would give its pages back to the system
+/// each time, and touch as many new ones.
+void keep_freed_memory() {
+#ifdef __GLIBC__
+  constexpr int kMost = 32 << 20;  // bytes, all that glibc allows
+  mallopt(M_MMAP_THRESHOLD, kMost);
+  mallopt(M_TRIM_THRESHOLD, kMost);
+#endif
+}
 
 Planned plan_all(const Problem& problem, const Case& c, int ranks) {
   struct Share {
@@ -134,6 +145,7 @@ int run_plan(Arguments arguments) {
     fmt::print("{}{}", help_text(command(), built_choices()), names_explained());
     return 0;
   }
+  keep_freed_memory();
   const auto ranks = static_cast<int>(whole_number(line, "ranks", 1, 1 << 16));
   Sweep sweep = make_sweep(line, built_choices());
   expand_strategies(sweep, ranks);

@@ -1,8 +1,8 @@
 #include "drivers/sharding/party_ring.h"
 
-#include <algorithm>
-#include <array>
 #include <utility>
+
+#include "drivers/sharding/parties.h"
 
 namespace longseq {
 namespace {
@@ -22,19 +22,13 @@ struct Held {
   Rows onward{};  // those that go on to the party after it
 };
 
-/// Queries of a party, and the keys that they see.
-struct View {
-  Run queries;
-  VisibleKeys keys;
-};
-
 class PartyRing {
  public:
   PartyRing(const Problem& problem, int rank, int degree)
       : problem_(problem),
         layout_(problem.layout),
         degree_(degree),
-        parties_(layout_.ranks / degree),
+        parties_(problem, degree),
         party_(rank / degree),
         member_(rank % degree),
         heads_(heads_of(member_)),
@@ -43,13 +37,10 @@ class PartyRing {
 
   RankPlan make() {
     plan_.own_heads = heads_;
-    plan_.steps.reserve(static_cast<std::size_t>(parties_) + 3);
-    plan_.buffers.reserve(plan_.buffers.size() + static_cast<std::size_t>(4 * parties_) + 8);
+    plan_.steps.reserve(static_cast<std::size_t>(parties_.count()) + 3);
+    const int of_hop = backward() ? 4 : 1;  // buffers
+    plan_.buffers.reserve(plan_.buffers.size() + static_cast<std::size_t>(of_hop * parties_.count()) + 8);
     step_at(plan_, 0);
-    for (int party = 0; party < parties_; ++party) {
-      shards_.push_back(shard_of(party));
-      views_.push_back(views_of(party));
-    }
     if (degree_ > 1) give_shares();
     if (!heads_.empty()) {
       find_portions();
@@ -62,45 +53,12 @@ class PartyRing {
 
  private:
   bool backward() const { return problem_.pass == Pass::backward; }
-  int around(int party) const { return (party + 2 * parties_) % parties_; }
-  int rank_of(int party, int member) const { return party * degree_ + member; }
+  /// The rank of another party, counted round the ring, that computes the same heads.
+  int peer_in(int party) const { return parties_.rank_of(parties_.around(party), member_); }
+  int member_rank(int member) const { return parties_.rank_of(party_, member); }
   Interval heads_of(int member) const { return part_of(problem_.heads, degree_, member); }
   Interval heads_of(int member, Payload payload) const {
     return of_keys(payload) ? problem_.kv_heads_of(heads_of(member)) : heads_of(member);
-  }
-
-  /// A party's positions. Rows of one member are in its own order; those of neighbours lie in one run where
-  /// their positions do.
-  Shard shard_of(int party) const {
-    const int first = rank_of(party, 0), end = rank_of(party + 1, 0);
-    if (layout_.kind != LayoutKind::striped) return layout_.span(first, end);
-    Shard shard;
-    for (int rank = first; rank < end; ++rank) {
-      for (const Run& run : layout_.shard(rank)) shard.push_back(run);
-    }
-    return shard;
-  }
-
-  /// A member's rows of its party's shard.
-  Rows rows_of(int party, int member) const {
-    if (layout_.kind == LayoutKind::striped) {
-      std::int64_t first = 0;
-      for (int before = 0; before < member; ++before)
-        first += tokens_in(layout_.shard(rank_of(party, before)));
-      return joined({{first, first + tokens_in(layout_.shard(rank_of(party, member)))}});
-    }
-    Rows positions;
-    for (const Run& run : layout_.shard(rank_of(party, member)))
-      positions.push_back({run.start, run.start + run.count});
-    return rows_within(shards_[static_cast<std::size_t>(party)], positions);
-  }
-
-  /// A party's rows as a rank of it holds them: its own, and the others'.
-  std::array<Rows, 2> portions_of(int party) const {
-    const Rows all = joined({{0, tokens_in(shards_[static_cast<std::size_t>(party)])}});
-    if (degree_ == 1) return {all, Rows{}};
-    const Rows own = rows_of(party, member_);
-    return {own, difference(all, own)};
   }
 
   int new_buffer(Payload payload, Shard positions) {
@@ -134,7 +92,7 @@ class PartyRing {
     for (int member = 0; member < degree_; ++member) {
       if (member == member_) continue;
       for (const auto& [payload, buffer] : shared())
-        send_own(0, rank_of(party_, member), own_tile().*buffer, heads_of(member, payload));
+        send_own(0, member_rank(member), own_tile().*buffer, heads_of(member, payload));
     }
   }
 
@@ -146,19 +104,19 @@ class PartyRing {
 
   /// The party's rows for the own heads: the others' queries and keys are received in the first step.
   void find_portions() {
-    auto [own, others] = portions_of(party_);
+    auto [own, others] = parties_.portions(party_, member_);
     portions_.push_back({std::move(own), own_tile()});
     portions_.back().tile.heads = heads_;
     if (others.empty()) return;
-    const Shard positions = select(shards_[static_cast<std::size_t>(party_)], others);
+    const Shard positions = select(parties_.shard(party_), others);
     Tile tile{.heads = heads_};
     for (const auto& [payload, buffer] : shared()) tile.*buffer = new_buffer(payload, positions);
     for (const auto& [payload, buffer] : results()) tile.*buffer = new_buffer(payload, positions);
     for (int member = 0; member < degree_; ++member) {
-      const Rows rows = member == member_ ? Rows{} : within(others, rows_of(party_, member));
+      const Rows rows = member == member_ ? Rows{} : within(others, parties_.rows_of(party_, member));
       if (rows.empty()) continue;
       for (const auto& [payload, buffer] : shared())
-        step_at(plan_, 0).receives.push_back(transfer(plan_, rank_of(party_, member), tile.*buffer, rows));
+        step_at(plan_, 0).receives.push_back(transfer(plan_, member_rank(member), tile.*buffer, rows));
     }
     portions_.push_back({std::move(others), tile});
   }
@@ -166,14 +124,15 @@ class PartyRing {
   /// Results back to those whose rows they are.
   void return_results() {
     // After the ring, and backward after the gradients that come home: the same step for ranks without heads.
-    const std::size_t last =
-        first_step_ + static_cast<std::size_t>(parties_) + (backward() && parties_ > 1 ? 1 : 0);
+    const std::size_t last = first_step_ + static_cast<std::size_t>(parties_.count()) +
+                             (backward() && parties_.count() > 1 ? 1 : 0);
     const Rows own_rows = all_rows(buffer_of(plan_, kOwnQueries));
     Step& step = step_at(plan_, last);
     for (int member = 0; member < degree_; ++member) {
       if (member == member_) continue;
-      const int peer = rank_of(party_, member);
-      const Rows theirs = portions_.size() > 1 ? within(portions_[1].rows, rows_of(party_, member)) : Rows{};
+      const int peer = member_rank(member);
+      const Rows theirs =
+          portions_.size() > 1 ? within(portions_[1].rows, parties_.rows_of(party_, member)) : Rows{};
       for (const auto& [payload, buffer] : results()) {
         if (!theirs.empty()) step.sends.push_back(transfer(plan_, peer, portions_[1].tile.*buffer, theirs));
         const Interval heads = heads_of(member, payload);
@@ -192,26 +151,14 @@ class PartyRing {
 
   // ---- from party to party
 
-  /// The owner's rows that a party receives: what it and those that it passes them on to see.
-  struct Incoming {
-    Rows passed;  // by its neighbour, which needed them too
-    Rows served;  // by their owner
-
-    Rows all() const {
-      Rows rows = passed;
-      rows.insert(rows.end(), served.begin(), served.end());
-      return joined(std::move(rows));
-    }
-  };
-
   void go_round() {
     Held held;
     Incoming given;  // of the own keys, to the party `hop` places after this one
-    for (int hop = 0; hop < parties_; ++hop) {
+    for (int hop = 0; hop < parties_.count(); ++hop) {
       const std::size_t step = first_step_ + static_cast<std::size_t>(hop);
-      const bool last = hop + 1 == parties_;
+      const bool last = hop + 1 == parties_.count();
       step_at(plan_, step);
-      Incoming given_next = last ? Incoming{} : given_to(around(party_ + hop + 1));
+      Incoming given_next = last ? Incoming{} : given_to(parties_.around(party_ + hop + 1));
       if (hop == 0) {
         compute_own();
       } else {
@@ -220,39 +167,34 @@ class PartyRing {
       }
       if (last) break;
       if (hop == 0) {
-        send_keys(step, around(party_ + 1), given_next.passed);
+        send_keys(step, party_ + 1, given_next.passed);
       } else {
         if (!held.onward.empty()) {
           step_at(plan_, step)
-              .sends.push_back({rank_of(around(party_ + 1), member_), held.buffer,
-                                within(held.rows, held.onward), kv_heads_});
+              .sends.push_back({peer_in(party_ + 1), held.buffer, within(held.rows, held.onward), kv_heads_});
         }
-        send_keys(step, around(party_ + hop + 1), given_next.served);
+        send_keys(step, party_ + hop + 1, given_next.served);
       }
-      held = receive(step, around(party_ - hop - 1));
+      held = receive(step, parties_.around(party_ - hop - 1));
       given = std::move(given_next);
     }
   }
 
   /// Forward only what the owner itself gives away is asked for.
   Incoming given_to(int party) const {
-    const int neighbour = around(party - 1);
-    const Shard& own = shards_[static_cast<std::size_t>(party_)];
-    if (!backward() && neighbour != party_ &&
-        std::all_of(own.begin(), own.end(), [&](const Run& keys) { return needs(neighbour, keys); }))
-      return {};
-    return rows_to(party, party_);
+    if (!backward() && parties_.serves_nothing(party, party_)) return {};
+    return parties_.rows_to(party, party_);
   }
 
   /// Queries on the party's own keys: backward half of them last, beside the gradients that come home.
   void compute_own() {
-    const bool halves = backward() && parties_ > 1;
+    const bool halves = backward() && parties_.count() > 1;
     for (const Portion& portion : portions_) {
       const auto compute_part = [&](std::size_t step, int part) {
         compute(step, portion.tile.keys, portion.tile.key_gradients, portion.rows, part, halves ? 2 : 1);
       };
       compute_part(first_step_, 0);
-      if (halves) compute_part(first_step_ + static_cast<std::size_t>(parties_), 1);
+      if (halves) compute_part(first_step_ + static_cast<std::size_t>(parties_.count()), 1);
     }
   }
 
@@ -268,96 +210,33 @@ class PartyRing {
     }
   }
 
-  using Views = boost::container::small_vector<View, 2>;
-
-  Views views_of(int party) const {
-    Views views;
-    for (const Run& queries : shards_[static_cast<std::size_t>(party)])
-      views.push_back({queries, problem_.pattern.keys_seen_by(queries)});
-    return views;
-  }
-
-  /// How much of some keys a party sees.
-  enum class Need { none, some, all };
-
-  Need need(int party, const Run& keys) const {
-    Need most = Need::none;
-    for (const View& view : views_[static_cast<std::size_t>(party)]) {
-      const Interval first = keys.rows_in(view.keys.first);
-      if (first.empty() && keys.rows_in(view.keys.second).empty()) continue;
-      if (view.queries.stride != 1 && window_ && problem_.pattern.area(view.queries, keys) == 0) continue;
-      if (first.size() == keys.count) return Need::all;
-      most = Need::some;
-    }
-    return most;
-  }
-  bool needs(int party, const Run& keys) const { return need(party, keys) != Need::none; }
-
-  /// The positions seen by parties [begin, end).
-  void add_seen(int begin, int end, Rows& seen) const {
-    for (const Run& queries : layout_.span(rank_of(begin, 0), rank_of(end, 0))) {
-      const VisibleKeys keys = problem_.pattern.keys_seen_by(queries);
-      seen.push_back(keys.first);
-      seen.push_back(keys.second);
-    }
-  }
-
-  /// A party gives the owner's keys to the party after it if it is the owner, or had a use for some of them.
-  Incoming rows_to(int to, int owner) const {
-    const int neighbour = around(to - 1);
-    Incoming rows;
-    std::int64_t first = 0;
-    for (const Run& keys : shards_[static_cast<std::size_t>(owner)]) {
-      const std::int64_t run_begin = first;
-      first += keys.count;
-      const Need own = need(to, keys);
-      if (own == Need::none) continue;
-      Rows& part = neighbour == owner || needs(neighbour, keys) ? rows.passed : rows.served;
-      if (own == Need::all) {  // whoever comes after cannot want more
-        part.push_back({run_begin, first});
-        continue;
-      }
-      Rows seen;
-      if (to > owner) {
-        add_seen(to, parties_, seen);
-        if (needs(parties_ - 1, keys) && needs(0, keys)) add_seen(0, owner, seen);
-      } else {
-        add_seen(to, owner, seen);
-      }
-      for (const Interval& within : rows_within({keys}, joined(std::move(seen))))
-        part.push_back({run_begin + within.begin, run_begin + within.end});
-    }
-    return {joined(std::move(rows.passed)), joined(std::move(rows.served))};
-  }
-
   /// Own party's keys to another's rank with the same heads.
   void send_keys(std::size_t step, int to, const Rows& rows) {
     for (const Portion& portion : portions_) {
       if (Rows own = within(portion.rows, rows); !own.empty()) {
-        step_at(plan_, step)
-            .sends.push_back({rank_of(to, member_), portion.tile.keys, std::move(own), kv_heads_});
+        step_at(plan_, step).sends.push_back({peer_in(to), portion.tile.keys, std::move(own), kv_heads_});
       }
     }
   }
 
   /// Receives what is needed of the owner's keys into a new buffer, if anything.
   Held receive(std::size_t step, int owner) {
-    const auto [passed, served] = rows_to(party_, owner);
+    const auto [passed, served] = parties_.rows_to(party_, owner);
     Held held;
     held.rows = Incoming{passed, served}.all();
     if (held.rows.empty()) return held;
-    const int next = around(party_ + 1), before = around(party_ - 1);
+    const int next = parties_.around(party_ + 1), before = parties_.around(party_ - 1);
     held.passed = passed;
-    if (next != owner) held.onward = rows_to(next, owner).passed;
-    held.buffer = new_buffer(Payload::keys, select(shards_[static_cast<std::size_t>(owner)], held.rows));
+    if (next != owner) held.onward = parties_.rows_to(next, owner).passed;
+    held.buffer = new_buffer(Payload::keys, select(parties_.shard(owner), held.rows));
     const auto from = [&](int party, const Rows& rows) {
       if (rows.empty()) return;
       step_at(plan_, step)
-          .receives.push_back({rank_of(party, member_), held.buffer, within(held.rows, rows), kv_heads_});
+          .receives.push_back({peer_in(party), held.buffer, within(held.rows, rows), kv_heads_});
     };
     const auto from_owner = [&](const Rows& rows) {  // which has them in two buffers
       if (rows.empty()) return;
-      for (const Rows& portion : portions_of(owner)) from(owner, intersect(rows, portion));
+      for (const Rows& portion : parties_.portions(owner, member_)) from(owner, intersect(rows, portion));
     };
     if (before == owner) {
       from_owner(passed);
@@ -373,31 +252,31 @@ class PartyRing {
   /// that come home then.
   void return_gradients(int hop, Held& held, const Rows& home) {
     const std::size_t step = first_step_ + static_cast<std::size_t>(hop);
-    const int owner = around(party_ - hop), holder = around(party_ + hop);
+    const int owner = parties_.around(party_ - hop), holder = parties_.around(party_ + hop);
     if (!held.rows.empty()) {
-      const Shard& shard = shards_[static_cast<std::size_t>(owner)];
+      const Shard& shard = parties_.shard(owner);
       held.gradients = new_buffer(Payload::key_gradients, select(shard, held.rows));
       if (hop > 1 && !held.passed.empty()) {
-        add_received(step, rank_of(around(party_ - 1), member_), select(shard, held.passed), held.gradients,
+        add_received(step, peer_in(party_ - 1), select(shard, held.passed), held.gradients,
                      within(held.rows, held.passed));
       }
       const auto send = [&](int party, const Rows& rows) {
         if (rows.empty()) return;
         step_at(plan_, step + 1)
-            .sends.push_back({rank_of(party, member_), held.gradients, within(held.rows, rows), kv_heads_});
+            .sends.push_back({peer_in(party), held.gradients, within(held.rows, rows), kv_heads_});
       };
-      send(around(party_ + 1), held.onward);
+      send(party_ + 1, held.onward);
       const Rows to_owner = difference(held.rows, held.onward);
       if (!to_owner.empty()) {
-        for (const Rows& portion : portions_of(owner)) send(owner, intersect(to_owner, portion));
+        for (const Rows& portion : parties_.portions(owner, member_))
+          send(owner, intersect(to_owner, portion));
       }
     }
     for (const Portion& portion : portions_) {
       const Rows rows = intersect(home, portion.rows);
       if (rows.empty()) continue;
-      add_received(step + 1, rank_of(holder, member_),
-                   select(shards_[static_cast<std::size_t>(party_)], rows), portion.tile.key_gradients,
-                   within(portion.rows, rows));
+      add_received(step + 1, peer_in(holder), select(parties_.shard(party_), rows),
+                   portion.tile.key_gradients, within(portion.rows, rows));
     }
   }
 
@@ -425,17 +304,13 @@ class PartyRing {
   const Problem& problem_;
   const Layout& layout_;
   int degree_;
-  int parties_;
+  Parties parties_;
   int party_;
   int member_;
   std::size_t first_step_ = degree_ > 1 ? 1 : 0;  // of the ring
   Interval heads_;                                // that this rank computes for its party
   Interval kv_heads_;                             // that they read
-  // Between stripes keys_seen_by is only a hull: a window shorter than the stride passes most ranks by.
-  bool window_ = problem_.pattern.kind == PatternKind::local || problem_.pattern.kind == PatternKind::global;
   RankPlan plan_;
-  std::vector<Shard> shards_;      // [party]
-  std::vector<Views> views_;       // [party]: each is asked for many times
   std::vector<Portion> portions_;  // of the own party; empty if there are no heads to compute
 };
 

@@ -1,0 +1,116 @@
+#include "drivers/sharding/parties.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace longseq {
+
+Rows Incoming::all() const {
+  Rows rows = passed;
+  rows.insert(rows.end(), served.begin(), served.end());
+  return joined(std::move(rows));
+}
+
+Parties::Parties(const Problem& problem, int degree)
+    : pattern_(problem.pattern),
+      layout_(problem.layout),
+      degree_(degree),
+      count_(problem.layout.ranks / degree),
+      windows_(pattern_.kind == PatternKind::local || pattern_.kind == PatternKind::global) {
+  shards_.reserve(static_cast<std::size_t>(count_));
+  views_.reserve(shards_.capacity());
+  for (int party = 0; party < count_; ++party) {
+    shards_.push_back(positions_of(party));
+    views_.emplace_back();
+    for (const Run& queries : shards_.back())
+      views_.back().push_back({queries, pattern_.keys_seen_by(queries)});
+  }
+}
+
+Shard Parties::positions_of(int party) const {
+  const int first = rank_of(party, 0), end = rank_of(party + 1, 0);
+  if (layout_.kind != LayoutKind::striped) return layout_.span(first, end);
+  Shard shard;
+  for (int rank = first; rank < end; ++rank) {
+    for (const Run& run : layout_.shard(rank)) shard.push_back(run);
+  }
+  return shard;
+}
+
+Rows Parties::rows_of(int party, int member) const {
+  if (layout_.kind == LayoutKind::striped) {
+    std::int64_t first = 0;
+    for (int before = 0; before < member; ++before) first += tokens_in(layout_.shard(rank_of(party, before)));
+    return joined({{first, first + tokens_in(layout_.shard(rank_of(party, member)))}});
+  }
+  Rows positions;
+  for (const Run& run : layout_.shard(rank_of(party, member)))
+    positions.push_back({run.start, run.start + run.count});
+  return rows_within(shard(party), positions);
+}
+
+std::array<Rows, 2> Parties::portions(int party, int member) const {
+  const Rows all = joined({{0, tokens_in(shard(party))}});
+  if (degree_ == 1) return {all, Rows{}};
+  const Rows own = rows_of(party, member);
+  return {own, difference(all, own)};
+}
+
+/// Between stripes keys_seen_by is only a hull: a window shorter than the stride passes most ranks by, and is
+/// asked exactly.
+Parties::Need Parties::need(int party, const Run& keys) const {
+  Need most = Need::none;
+  for (const View& view : views_[static_cast<std::size_t>(party)]) {
+    const Interval first = keys.rows_in(view.keys.first);
+    if (first.empty() && keys.rows_in(view.keys.second).empty()) continue;
+    if (view.queries.stride != 1 && windows_ && pattern_.area(view.queries, keys) == 0) continue;
+    if (first.size() == keys.count) return Need::all;
+    most = Need::some;
+  }
+  return most;
+}
+
+/// The positions seen by parties [begin, end).
+void Parties::add_seen(int begin, int end, Rows& seen) const {
+  for (const Run& queries : layout_.span(rank_of(begin, 0), rank_of(end, 0))) {
+    const VisibleKeys keys = pattern_.keys_seen_by(queries);
+    seen.push_back(keys.first);
+    seen.push_back(keys.second);
+  }
+}
+
+Incoming Parties::rows_to(int to, int owner) const {
+  const int neighbour = around(to - 1);
+  Incoming rows;
+  std::int64_t first = 0;
+  for (const Run& keys : shard(owner)) {
+    const std::int64_t run_begin = first;
+    first += keys.count;
+    const Need own = need(to, keys);
+    if (own == Need::none) continue;
+    Rows& part = neighbour == owner || needs(neighbour, keys) ? rows.passed : rows.served;
+    if (own == Need::all) {  // whoever comes after cannot want more
+      part.push_back({run_begin, first});
+      continue;
+    }
+    Rows seen;
+    if (to > owner) {
+      add_seen(to, count_, seen);
+      if (needs(count_ - 1, keys) && needs(0, keys)) add_seen(0, owner, seen);
+    } else {
+      add_seen(to, owner, seen);
+    }
+    for (const Interval& within : rows_within({keys}, joined(std::move(seen))))
+      part.push_back({run_begin + within.begin, run_begin + within.end});
+  }
+  return {joined(std::move(rows.passed)), joined(std::move(rows.served))};
+}
+
+bool Parties::serves_nothing(int to, int owner) const {
+  const int neighbour = around(to - 1);
+  const Shard& keys = shard(owner);
+  return neighbour != owner &&
+         std::all_of(keys.begin(), keys.end(), [&](const Run& run) { return needs(neighbour, run); });
+}
+
+}  // namespace longseq
