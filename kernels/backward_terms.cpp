@@ -1,6 +1,7 @@
 #include "kernels/backward_terms.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -104,30 +105,45 @@ void add_bias_gradient(const BackwardCall<T>& call, Run key_positions, const Pie
   const std::int64_t reach = call.terms.bias.reach;
   const std::int64_t own_tables = call.group() * call.terms.bias.row_size();
   const Lanes<A>& lanes = scratch.tile.lanes;
+  A* const table = scratch.bias.data();
+  const auto column = [&](std::int64_t lane, std::int64_t distance) {
+    const std::int64_t at = lanes.table[lane] % own_tables + distance;
+    scratch.bias_touched = hull_of(scratch.bias_touched, {at, at + 1});
+    return at;
+  };
+  // What lies beyond the table's ends, in lanes of its own: one sum would wait for itself.
+  std::array<A, kBackwardLanes> before{}, after{};
   for (int s = 0; s < piece.span_count; ++s) {
     const Span& span = piece.spans[s];
     const std::int64_t first = span.first_lane, last = std::min(span.last_lane, lanes.count);
     if (first >= last) continue;
-    const bool neighbours = lanes.position[last - 1] - lanes.position[first] == last - 1 - first &&
-                            lanes.table[last - 1] == lanes.table[first] && call.fold == 1;
+    const bool neighbours = call.fold == 1 && lanes.table[last - 1] == lanes.table[first] &&
+                            lanes.position[last - 1] - lanes.position[first] == last - 1 - first;
+    // Distances rise from lane to lane and fall from key to key.
+    std::int64_t begin = first, end = first;  // the lanes whose distance the table has
     for (std::int64_t key = span.keys.begin; key < span.keys.end; ++key) {
-      const A* d_score = scratch.scores.d_scores + (key - piece.keys.begin) * kBackwardLanes;
-      const std::int64_t from_key = key * key_positions.stride;
-      const std::int64_t low = lanes.position[first] - from_key, high = lanes.position[last - 1] - from_key;
-      A* table = scratch.bias.data();
-      if (neighbours && low >= -reach && high <= reach) {
-        const std::int64_t begin = lanes.table[first] % own_tables + low;
-        for (std::int64_t t = first; t < last; ++t) table[begin + t - first] += d_score[t];
-        scratch.bias_touched = hull_of(scratch.bias_touched, {begin, begin + last - first});
-        continue;
-      }
-      for (std::int64_t t = first; t < last; ++t) {
-        const std::int64_t distance = std::clamp<std::int64_t>(lanes.position[t] - from_key, -reach, reach);
-        const std::int64_t at = lanes.table[t] % own_tables + distance;
-        table[at] += d_score[t];
-        scratch.bias_touched = hull_of(scratch.bias_touched, {at, at + 1});
+      const A* const d_score = scratch.scores.d_scores + (key - piece.keys.begin) * kBackwardLanes;
+      const auto distance = [&, from = key * key_positions.stride](std::int64_t lane) {
+        return static_cast<std::int64_t>(lanes.position[lane]) - from;
+      };
+      while (begin < last && distance(begin) < -reach) ++begin;
+      while (end < last && distance(end) <= reach) ++end;
+      for (std::int64_t t = first; t < begin; ++t) before[static_cast<std::size_t>(t)] += d_score[t];
+      for (std::int64_t t = end; t < last; ++t) after[static_cast<std::size_t>(t)] += d_score[t];
+      if (begin == end) continue;
+      if (neighbours) {
+        A* const own = table + column(begin, distance(begin)) - begin;
+        column(end - 1, distance(end - 1));
+        for (std::int64_t t = begin; t < end; ++t) own[t] += d_score[t];
+      } else {
+        for (std::int64_t t = begin; t < end; ++t) table[column(t, distance(t))] += d_score[t];
       }
     }
+  }
+  for (std::int64_t t = 0; t < lanes.count; ++t) {
+    const auto lane = static_cast<std::size_t>(t);
+    if (before[lane] != A{0}) table[column(t, -reach)] += before[lane];
+    if (after[lane] != A{0}) table[column(t, reach)] += after[lane];
   }
 }
 
