@@ -25,25 +25,51 @@ void load_lanes(const std::array<const T*, kBackwardLanes>& rows, std::int64_t c
   }
 }
 
-/// Rows to lanes, and packed as rows.
+/// Whether the products can read the tile's rows where they lie: all of them are there, dense, no row ends
+/// within a vector, and nothing is added to them.
 template <class T>
-void load_rows(const std::array<const T*, kBackwardLanes>& rows, std::int64_t count, std::int64_t head_dim,
-               std::int64_t stride, Accumulator<T>* lanes, Accumulator<T>* packed) {
-  load_lanes<T>(rows, count, head_dim, lanes);
+bool read_in_place(const BackwardCall<T>& call, const TensorView<const T>& view, const FoldedRows& queries) {
+  return std::is_same_v<T, Accumulator<T>> && call.fold == 1 && queries.rows.size() == kBackwardLanes &&
+         view.token_stride == view.shape.head_dim && view.shape.head_dim % kLaneGroup == 0 &&
+         !call.terms.relative.present();
+}
+
+template <class T>
+PlacedRows<Accumulator<T>> place_rows(const std::array<const T*, kBackwardLanes>& rows, std::int64_t count,
+                                      std::int64_t head_dim, std::int64_t stride, Accumulator<T>* packed) {
   for (std::int64_t t = 0; t < count; ++t)
     pack_rows<T>(rows[static_cast<std::size_t>(t)], 0, 1, head_dim, packed + t * stride, stride);
   std::fill(packed + count * stride, packed + kBackwardLanes * stride, Accumulator<T>{0});
+  return {packed, stride};
 }
 
 /// The same as pairs.
-void load_pairs(const std::array<const BFloat16*, kBackwardLanes>& rows, std::int64_t count,
-                std::int64_t head_dim, std::int64_t stride, Pair* lanes, Pair* packed) {
-  std::array<const Pair*, kBackwardLanes> pairs;
-  std::transform(rows.begin(), rows.end(), pairs.begin(),
-                 [](const BFloat16* row) { return reinterpret_cast<const Pair*>(row); });
-  load_lanes<Pair>(pairs, count, head_dim / 2, lanes);
+PlacedRows<Pair> place_pairs(const std::array<const BFloat16*, kBackwardLanes>& rows, std::int64_t count,
+                             std::int64_t head_dim, std::int64_t stride, Pair* packed) {
   pair_rows(rows.data(), count, head_dim, packed, stride);
   std::fill(packed + (count + 1) / 2 * stride, packed + kBackwardLanes / 2 * stride, Pair{});
+  return {packed, stride};
+}
+
+/// Fills lanes; gives the rows.
+template <class T, class E>
+PlacedRows<E> load_rows(const BackwardCall<T>& call, const TensorView<const T>& view, std::int64_t batch,
+                        const FoldedRows& queries, std::int64_t stride, E* lanes, E* packed) {
+  const auto rows = rows_of<kBackwardLanes>(view, batch, queries);
+  const std::int64_t count = queries.rows.size(), head_dim = view.shape.head_dim;
+  if constexpr (std::is_same_v<E, Pair>) {
+    std::array<const Pair*, kBackwardLanes> pairs;
+    std::transform(rows.begin(), rows.end(), pairs.begin(),
+                   [](const BFloat16* row) { return reinterpret_cast<const Pair*>(row); });
+    load_lanes<Pair>(pairs, count, head_dim / 2, lanes);
+    return place_pairs(rows, count, head_dim, stride, packed);
+  } else {
+    load_lanes<T>(rows, count, head_dim, lanes);
+    if constexpr (std::is_same_v<T, E>) {
+      if (read_in_place(call, view, queries)) return {rows[0], view.token_stride};
+    }
+    return place_rows<T>(rows, count, head_dim, stride, packed);
+  }
 }
 
 template <class T>
@@ -52,24 +78,16 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
   using A = Accumulator<T>;
   BackwardTile<A>& tile = scratch.tile;
   const std::int64_t count = queries.rows.size();
-  const auto load = [&](const TensorView<const T>& view, auto* lanes, auto* packed) {
-    const auto rows = rows_of<kBackwardLanes>(view, task.batch, queries);
-    if constexpr (std::is_same_v<decltype(lanes), Pair*>) {
-      load_pairs(rows, count, tile.head_dim, tile.stride, lanes, packed);
-    } else {
-      load_rows<T>(rows, count, tile.head_dim, tile.stride, lanes, packed);
-    }
+  const auto load = [&](auto& operands) {
+    operands.queries =
+        load_rows(call, block.q, task.batch, queries, tile.stride, operands.query_lanes, operands.query_rows);
+    operands.d_o =
+        load_rows(call, block.d_o, task.batch, queries, tile.stride, operands.d_o_lanes, operands.d_o_rows);
   };
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    if (call.products != PairProducts::none) {
-      load(block.q, scratch.pairs.query_lanes, scratch.pairs.query_rows);
-      load(block.d_o, scratch.pairs.d_o_lanes, scratch.pairs.d_o_rows);
-    }
+  if constexpr (!std::is_same_v<T, A>) {
+    if (call.products != PairProducts::none) load(scratch.pairs);
   }
-  if (call.products == PairProducts::none) {
-    load(block.q, scratch.operands.query_lanes, scratch.operands.query_rows);
-    load(block.d_o, scratch.operands.d_o_lanes, scratch.operands.d_o_rows);
-  }
+  if (call.products == PairProducts::none) load(scratch.operands);
   if (call.terms.relative.present()) {
     add_query_biases(call, queries, scratch);
   }

@@ -151,9 +151,11 @@ HWY_INLINE void add_gradients(const BackwardStep<A, E>& call, const LeftScores<E
     const std::int64_t key = span.keys.begin - operands.origin, keys = span.keys.size();
     const std::int64_t at = call.row(span.keys.begin) / kValues;
     add_rows(RowProduct<A, E>{call.gradients.dv + key * stride, stride, keys, left.weights + at + first,
-                              false, operands.d_o_rows + first * stride, stride, lanes / kValues, width});
+                              false, operands.d_o.first + first * operands.d_o.stride, operands.d_o.stride,
+                              lanes / kValues, width});
     add_rows(RowProduct<A, E>{call.gradients.dk + key * stride, stride, keys, left.d_scores + at + first,
-                              false, operands.query_rows + first * stride, stride, lanes / kValues, width});
+                              false, operands.queries.first + first * operands.queries.stride,
+                              operands.queries.stride, lanes / kValues, width});
     add_rows(RowProduct<A, E>{tile.dq_rows + span.first_lane * stride, stride, lanes,
                               left.d_scores_keys + at + span.first_lane, true,
                               operands.k_rows + key / kValues * operands.k_rows_stride,

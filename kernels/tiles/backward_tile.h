@@ -40,6 +40,13 @@ struct BackwardTile {
   Coming coming;  // its own gradient and the rows of the next tile
 };
 
+/// Rows of a tile as products read them: packed, or where they lie.
+template <class E>
+struct PlacedRows {
+  const E* first;
+  std::int64_t stride;
+};
+
 /// The tile's queries and output gradients, zero past the last query, and the task's keys, row `origin` of
 /// the key block first, as the products want them. E: A, or Pair, which stands for n = 2 neighbours: of
 /// dimensions in lanes and in k and v, of queries or keys elsewhere.
@@ -47,7 +54,7 @@ template <class E>
 struct BackwardOperands {
   E* query_lanes;              // [2][head_dim / n][kLaneBlock]
   E* d_o_lanes;                // [2][head_dim / n][kLaneBlock]
-  E* query_rows;               // [kBackwardLanes / n][stride]
+  E* query_rows;               // [kBackwardLanes / n][stride], room to pack them
   E* d_o_rows;                 // [kBackwardLanes / n][stride]
   E* k;                        // [keys][k_stride]
   E* v;                        // [keys][k_stride]
@@ -55,6 +62,8 @@ struct BackwardOperands {
   std::int64_t k_stride;       // stride / n
   std::int64_t k_rows_stride;  // stride
   std::int64_t origin;
+  PlacedRows<E> queries{};  // what dk and dv are made of
+  PlacedRows<E> d_o{};
 };
 
 /// The gradients of the task's keys, [keys][stride] each; dk without the factor c.
