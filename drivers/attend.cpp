@@ -212,7 +212,8 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
       with_weights ? c.batch * c.heads * tokens_in(shard) * c.seq_len * problem.accumulator_bytes +
                          c.batch * c.kv_heads * c.seq_len * c.head_dim * 8
                    : 0;
-  expect_memory(comm, rank_bytes(c, passes, threads) + weight_bytes);
+  expect_memory(comm, rank_bytes(c, passes, threads) + weight_bytes +
+                          parameter_bytes(c, input, problem.accumulator_bytes));
 
   const std::int64_t rows = c.batch * c.heads * c.seq_len;
   const std::int64_t gradients = c.pass == "forward" ? 0 : c.head_dim + 2 * c.head_dim * c.kv_heads / c.heads;
@@ -220,7 +221,8 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
       comm, line.at("output"),
       rows * (c.head_dim + 1 + gradients + (with_weights ? c.seq_len : 0)) * problem.accumulator_bytes);
   ThreadTeam team(threads, placement);
-  LayerInputs<T> inputs = in_storage<T>(read_inputs<A>(comm, c, problem.pattern, shard, input));
+  LayerInputs<T> inputs =
+      team.run([&] { return in_storage<T>(read_inputs<A>(comm, c, problem.pattern, shard, input)); });
   std::unique_ptr<Layer<T>> layer;
   Tensor<A> weights;
   on_all_ranks(comm, [&] {
@@ -236,7 +238,7 @@ void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const Ten
                          layer->inputs.k(), weights.view());
   }
   output.open();
-  write_results<T>(comm, c, shard, *layer, std::as_const(weights).view(), output);
+  team.run([&] { write_results<T>(comm, c, shard, *layer, std::as_const(weights).view(), output); });
   output.finish();
 }
 

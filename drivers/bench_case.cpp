@@ -184,6 +184,9 @@ void verify_case(const Launch& launch, const Case& c, const Problem& problem, La
       recompute_gradients<T>(launch.comm, problem.pattern, terms, output,
                              {layer.inputs.d_o.view(), layer.dq.view(), first_half(layer.d_keys.view()),
                               second_half(layer.d_keys.view())});
+  int finite = layer.d_position.finite() ? 1 : 0;
+  MPI_Allreduce(MPI_IN_PLACE, &finite, 1, MPI_INT, MPI_MIN, launch.comm);
+  facts.gradient_errors->finite = facts.gradient_errors->finite && finite != 0;
 }
 
 template <class T>

@@ -16,7 +16,7 @@ namespace longseq {
 namespace {
 
 constexpr int kRepetitions = 3;          // of which the fastest counts
-constexpr std::int64_t kMostHeads = 16;  // tasks enough for the threads of a node in a third of a GB
+constexpr std::int64_t kMostHeads = 16;  // tasks enough for the threads of a node, in half a GB
 
 /// Some queries on some keys: all of them, or a causal window.
 struct Probe {
@@ -59,12 +59,7 @@ class Timing {
         lse_(maximum_.shape()),
         dq_(shape_),
         d_keys_(keys_.shape()) {
-    Case own = c;
-    own.seq_len = kLarge.keys;
-    own.heads = own.kv_heads = shape_.heads;
-    draw_position_parameters(own, position_);
-    team.run([&] { make_position_terms(own, kLarge.pattern(), position_); });
-    d_position_ = PositionGradients<A>(position_);
+    make_position(c);
     Tensor<A> normal(keys_.shape());
     fill_normal(normal.view(), {0, 1, shape_.tokens}, 1, TensorId::k);
     team.run([&] {
@@ -143,6 +138,27 @@ class Timing {
   }
 
  private:
+  /// Terms of the case's kind, as large as the probes need; relative keys need not be those of any W_R.
+  void make_position(const Case& c) {
+    if (c.position == "relative") {
+      position_.distances = kLarge.pattern().distances();
+      position_.r = Tensor<A>({1, shape_.heads, position_.distances.size(), c.head_dim});
+      fill_normal(position_.r.view(), {0, 1, position_.distances.size()}, 1, TensorId::k);
+      position_.content_bias.resize(static_cast<std::size_t>(shape_.heads * c.head_dim));
+      position_.position_bias = position_.content_bias;
+      position_.trained = true;
+    } else {
+      Case own = c;
+      own.seq_len = kLarge.keys;
+      own.heads = own.kv_heads = shape_.heads;
+      draw_position_parameters(own, position_);
+      make_position_terms(own, kLarge.pattern(), position_);
+    }
+    if (c.pass == "forward") return;
+    d_position_ = PositionGradients<A>(position_);
+    set_to_zero(d_position_.r.view());
+  }
+
   AttentionState<A> attended(const Pattern& pattern, const QueryBlock<T>& block) {
     attend<T>(pattern, position_.terms(), std::span(&block, 1));
     return block.state;

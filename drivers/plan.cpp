@@ -47,7 +47,7 @@ struct Planned {
 /// each time, and touch as many new ones.
 void keep_freed_memory() {
 #ifdef __GLIBC__
-  constexpr int kMost = 32 << 20;  // bytes, all that glibc allows
+  constexpr int kMost = 32 << 20;  // bytes, the most that glibc takes for the first
   mallopt(M_MMAP_THRESHOLD, kMost);
   mallopt(M_TRIM_THRESHOLD, kMost);
 #endif

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/position.h"
+#include "results/agreement.h"
 
 namespace longseq {
 namespace {
@@ -103,6 +104,19 @@ void read_position_parameters(const Case& c, const TensorInput& input, PositionP
   if (c.position == "relative") read_relative(c, input, parameters);
 }
 
+std::int64_t parameter_bytes(const Case& c, const TensorInput& input, std::int64_t accumulator_bytes) {
+  const std::int64_t copies = c.pass == "forward" ? 1 : 2;
+  std::int64_t numbers = 0;
+  if (c.position == "learned") {
+    const Extents extents = input.extents("/bias", 2);
+    numbers = copies * extents[0] * extents[1];
+  } else if (c.position == "relative") {  // W_R, and the sinusoids that it takes
+    const Extents extents = input.extents("/relative_weights", 3);
+    numbers = extents[0] * (copies * extents[1] * extents[2] + kRelativeKeysAtOnce);
+  }
+  return numbers * accumulator_bytes;
+}
+
 template <class A>
 void write_position_gradients(MPI_Comm comm, const Case& c, const PositionParameters<A>& parameters,
                               PositionGradients<A>& gradients, TensorOutput& output) {
@@ -123,8 +137,11 @@ void write_position_gradients(MPI_Comm comm, const Case& c, const PositionParame
     write("/delan", {c.heads, digits}, elan_gradient<A>(gradients.table, c.heads, parameters.reach, digits));
   } else if (c.position == "relative") {
     const std::int64_t width = columns(parameters.relative_weights) / c.head_dim;
-    write("/drelative_weights", {width, c.heads, c.head_dim},
-          relative_keys_gradient<A>(std::as_const(gradients.r).view(), width, parameters.distances));
+    std::vector<A> d_weights;
+    on_rank_0(comm, [&] {  // has the sum
+      d_weights = relative_keys_gradient<A>(std::as_const(gradients.r).view(), width, parameters.distances);
+    });
+    write("/drelative_weights", {width, c.heads, c.head_dim}, d_weights);
     write("/dcontent_bias", {c.heads, c.head_dim}, gradients.content_bias);
     write("/dposition_bias", {c.heads, c.head_dim}, gradients.position_bias);
   }

@@ -17,6 +17,10 @@ namespace longseq {
 template <class T>
 void read_position_parameters(const Case& c, const TensorInput& input, PositionParameters<T>& parameters);
 
+/// Bytes that these datasets take in memory, with their gradients if there is a backward pass, beyond what
+/// position_bytes() counts.
+std::int64_t parameter_bytes(const Case& c, const TensorInput& input, std::int64_t accumulator_bytes);
+
 /// Writes the gradient of each dataset that was read, shaped as it, by its name with a d before it: /dbias.
 /// `gradients`, each rank's share, are summed on rank 0. Collective.
 template <class A>

@@ -54,6 +54,17 @@ TermGradients<A> PositionGradients<A>::views() {
 }
 
 template <class A>
+bool PositionGradients<A>::finite() const {
+  const auto all = [](const A* first, std::int64_t size) {
+    return std::all_of(first, first + size, [](A value) { return std::isfinite(value); });
+  };
+  const auto every = [&](const std::vector<A>& values) {
+    return all(values.data(), static_cast<std::int64_t>(values.size()));
+  };
+  return every(table) && every(content_bias) && every(position_bias) && all(r.data(), r.shape().elements());
+}
+
+template <class A>
 void draw_position_parameters(const Case& c, PositionParameters<A>& parameters) {
   const auto draw = [&](std::vector<A>& values, std::int64_t size, Stream stream, double scale) {
     values.resize(count(size));
@@ -94,16 +105,24 @@ std::int64_t distance_digits(std::int64_t seq_len) {
 
 std::int64_t position_bytes(const Case& c, const Pattern& pattern, std::int64_t accumulator_bytes,
                             int threads) {
-  std::int64_t of_head = 0, parameters = 0;
-  if (c.position == "alibi" || c.position == "elan") of_head = 2 * c.seq_len;
+  const bool gradients = c.pass != "forward";
+  const std::int64_t group = c.heads / c.kv_heads;
   if (c.position == "relative") {
-    of_head = pattern.distances().size() * c.head_dim;
-    parameters = even(c.heads * c.head_dim) * c.heads * c.head_dim;
+    const std::int64_t distances = pattern.distances().size(), of_heads = c.heads * c.head_dim;
+    const std::int64_t width = even(of_heads);
+    const std::int64_t sinusoids = std::min(distances, kRelativeKeysAtOnce) * width;
+    const std::int64_t numbers = (distances + width) * of_heads;  // r and W_R
+    const std::int64_t share = accumulator_bytes == 8
+                                   ? attention_r_gradient_bytes<double>(group, distances, c.head_dim)
+                                   : attention_r_gradient_bytes<float>(group, distances, c.head_dim);
+    return ((gradients ? 2 : 1) * numbers + sinusoids) * accumulator_bytes +
+           (gradients ? threads * share : 0);
   }
+  std::int64_t of_head = 0;
+  if (c.position == "alibi" || c.position == "elan") of_head = 2 * c.seq_len;
   std::int64_t heads = c.heads;
-  if (c.position != "alibi" && c.pass != "forward")  // gradients, and each thread's share for a key head
-    heads += c.heads + threads * (c.heads / c.kv_heads);
-  return (heads * of_head + parameters) * accumulator_bytes;
+  if (c.position == "elan" && gradients) heads += c.heads + threads * group;  // each thread's share
+  return heads * of_head * accumulator_bytes;
 }
 
 #define LONGSEQ_INSTANTIATE(A)                                                    \

@@ -36,6 +36,8 @@ class PositionGradients {
   /// Of nothing, unless the parameters are trained.
   explicit PositionGradients(const PositionParameters<A>& parameters);
   TermGradients<A> views();
+  /// No NaN or ∞ in any of them.
+  bool finite() const;
 
   std::vector<A> table, content_bias, position_bias;
   Tensor<A> r;
@@ -53,8 +55,8 @@ void make_position_terms(const Case& c, const Pattern& pattern, PositionParamete
 /// Digits of the longest distance of a sequence.
 std::int64_t distance_digits(std::int64_t seq_len);
 
-/// Bytes of all of this on one rank; `group` query heads share a key head. (A learned table counts as
-/// nothing: its reach is the input file's to say.)
+/// Bytes of all of this on one rank, and of what it takes to make it. Learned tables and W_R count as
+/// draw_position_parameters() makes them; attend adds what its file has beyond that.
 std::int64_t position_bytes(const Case& c, const Pattern& pattern, std::int64_t accumulator_bytes,
                             int threads);
 

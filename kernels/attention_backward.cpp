@@ -201,6 +201,13 @@ std::int64_t attention_backward_scratch_bytes(std::int64_t head_dim, bool relati
          (BackwardScratch<T>::elements(head_dim) + (relative ? detail::relative_elements(head_dim) : 0));
 }
 
+template <class A>
+std::int64_t attention_r_gradient_bytes(std::int64_t heads, std::int64_t distances, std::int64_t head_dim) {
+  return static_cast<std::int64_t>(sizeof(A)) * heads * distances * detail::packed_stride(head_dim);
+}
+template std::int64_t attention_r_gradient_bytes<float>(std::int64_t, std::int64_t, std::int64_t);
+template std::int64_t attention_r_gradient_bytes<double>(std::int64_t, std::int64_t, std::int64_t);
+
 #define LONGSEQ_INSTANTIATE(T)                                                                              \
   template void attention_delta<T>(TensorView<const T>, TensorView<const T>, TensorView<Accumulator<T>>);   \
   template void attend_backward<T>(const Pattern&, const PositionTerms<Accumulator<T>>&,                    \

@@ -98,8 +98,12 @@ void attention_backward(const Pattern& pattern, const PositionTerms<Accumulator<
                         const TermGradients<Accumulator<T>>& gradients = {});
 
 /// Bytes of scratch that each thread of attend_backward() takes, at most; with gradients of position terms,
-/// as many again as theirs for the heads of one key head.
+/// as many again as theirs for the heads of one key head (of r: attention_r_gradient_bytes()).
 template <class T>
 std::int64_t attention_backward_scratch_bytes(std::int64_t head_dim, bool relative = false);
+
+/// Bytes of each thread's share of the gradient of r, at most: of `heads` query heads that share a key head.
+template <class A>
+std::int64_t attention_r_gradient_bytes(std::int64_t heads, std::int64_t distances, std::int64_t head_dim);
 
 }  // namespace longseq

@@ -97,7 +97,8 @@ struct BackwardScratch {
     A* d_rows;                // as rows: dr
     A* products;              // [distances of a piece][kBackwardLanes]
     std::vector<A> d_biases;  // [2][group][head_dim]: of u and of v, as the task sums them
-    std::vector<A> dr;        // [group][distances of r][stride], as the task sums it
+    Interval distances;       // rows of r that the call may meet
+    std::vector<A> dr;        // [group][those distances][stride], as the task sums it
     Interval touched;         // distances of r, of dr
   } relative;
 };

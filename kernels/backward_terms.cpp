@@ -25,7 +25,30 @@ template <class T>
 Accumulator<T>* dr_of_head(const BackwardCall<T>& call, const FoldedRows& queries,
                            BackwardScratch<T>& scratch) {
   const std::int64_t head = queries.head(0) % call.group();
-  return scratch.relative.dr.data() + head * call.terms.relative.r.shape.tokens * scratch.tile.stride;
+  return scratch.relative.dr.data() + head * scratch.relative.distances.size() * scratch.tile.stride;
+}
+
+/// The row of r for a distance.
+template <class A>
+std::int64_t row_of(const RelativeKeys<A>& relative, std::int64_t distance) {
+  return std::clamp<std::int64_t>(distance - relative.first_distance, 0, relative.r.shape.tokens - 1);
+}
+
+/// The rows of r for all distances between the call's queries and keys, and those that tiles compute beside
+/// them.
+template <class T>
+Interval distances_met(const BackwardCall<T>& call) {
+  Interval queries, keys;
+  std::int64_t stride = 1;
+  const auto take = [&stride](Interval& all, const Run& positions) {
+    stride = std::max(stride, positions.stride);
+    all = hull_of(all, {positions.start, positions.last() + 1});
+  };
+  for (const GradientQueries<T>& block : call.queries) take(queries, block.positions);
+  for (const GradientKeys<T>& block : call.keys) take(keys, block.positions);
+  const RelativeKeys<Accumulator<T>>& relative = call.terms.relative;
+  return {row_of(relative, queries.begin - keys.end),
+          row_of(relative, queries.end + stride * kBackwardLanes - keys.begin) + 1};
 }
 
 }  // namespace
@@ -55,8 +78,8 @@ void prepare_terms(const BackwardCall<T>& call, BackwardScratch<T>& scratch) {
   relative.products = take(kRows * kBackwardLanes);
   if (call.gradients.r.data != nullptr) {
     relative.d_biases.assign(static_cast<std::size_t>(2 * call.group() * head_dim), A{0});
-    relative.dr.assign(static_cast<std::size_t>(call.group() * call.terms.relative.r.shape.tokens * stride),
-                       A{0});
+    relative.distances = distances_met(call);
+    relative.dr.assign(static_cast<std::size_t>(call.group() * relative.distances.size() * stride), A{0});
   }
 }
 
@@ -171,12 +194,11 @@ void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Ru
   add_row_product(RowProduct<A>{relative.d_rows, stride, rows, d_products, false, relative.query_rows, stride,
                                 kBackwardLanes, width});
   const DistanceRows distances = distances_of(query_positions, key_positions, queries, piece);
-  const std::int64_t last = call.terms.relative.r.shape.tokens - 1;
   A* dr = dr_of_head(call, queries, scratch);
   for (std::int64_t i = 0; i < rows; ++i) {
-    const std::int64_t row =
-        std::clamp<std::int64_t>(distances.at(i) - call.terms.relative.first_distance, 0, last);
-    for (std::int64_t d = 0; d < width; ++d) dr[row * stride + d] += relative.d_rows[i * stride + d];
+    const std::int64_t row = row_of(call.terms.relative, distances.at(i));
+    A* own = dr + (row - relative.distances.begin) * stride;
+    for (std::int64_t d = 0; d < width; ++d) own[d] += relative.d_rows[i * stride + d];
     relative.touched = hull_of(relative.touched, {row, row + 1});
   }
 }
@@ -217,7 +239,8 @@ void add_term_gradients(BackwardCall<T>& call, const BackwardTask& task, Backwar
   }
   if (call.gradients.r.data != nullptr) {
     const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(scratch.tile.head_dim)));
-    const std::int64_t stride = scratch.tile.stride, distances = call.gradients.r.shape.tokens;
+    const std::int64_t stride = scratch.tile.stride;
+    const Interval distances = scratch.relative.distances;
     A* sum = scratch.relative.d_biases.data();
     for (A* const out : {call.gradients.content_bias, call.gradients.position_bias}) {
       for (std::int64_t at = 0; at < call.group() * scratch.tile.head_dim; ++at)
@@ -226,7 +249,7 @@ void add_term_gradients(BackwardCall<T>& call, const BackwardTask& task, Backwar
     for (std::int64_t h = 0; h < call.group(); ++h) {
       for (std::int64_t n = scratch.relative.touched.begin; n < scratch.relative.touched.end; ++n) {
         A* out = call.gradients.r.row(0, first_head + h, n);
-        A* own = scratch.relative.dr.data() + (h * distances + n) * stride;
+        A* own = scratch.relative.dr.data() + (h * distances.size() + n - distances.begin) * stride;
         for (std::int64_t d = 0; d < scratch.tile.head_dim; ++d)
           out[d] += factor * std::exchange(own[d], A{0});
       }

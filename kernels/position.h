@@ -44,6 +44,9 @@ template <class T>
 std::vector<T> elan_gradient(std::span<const T> d_table, std::int64_t heads, std::int64_t reach,
                              std::int64_t digits);
 
+/// Distances whose sinusoids the two functions below hold at a time.
+inline constexpr std::int64_t kRelativeKeysAtOnce = 512;
+
 /// Transformer-XL's r_h(n) = W_R R_n (Dai et al. 2019, section 3.3) for these distances n: R_n is n's
 /// sinusoid, as add_sinusoid() makes it. w: (width, heads·head_dim), row-major, width even, or
 /// std::invalid_argument. (1, heads, distances, head_dim).

@@ -12,19 +12,19 @@ namespace {
 
 constexpr std::int64_t kRowsPerTask = 256;
 
-/// c = op(a) · b, (m, k) · (k, n).
-void multiply(CBLAS_TRANSPOSE op, std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
+/// c = op(a) · b + beta · c, (m, k) · (k, n).
+void multiply(CBLAS_TRANSPOSE op, int beta, std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
               std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc) {
   cblas_sgemm(CblasRowMajor, op, CblasNoTrans, static_cast<blasint>(m), static_cast<blasint>(n),
-              static_cast<blasint>(k), 1.0f, a, static_cast<blasint>(lda), b, static_cast<blasint>(ldb), 0.0f,
-              c, static_cast<blasint>(ldc));
+              static_cast<blasint>(k), 1.0f, a, static_cast<blasint>(lda), b, static_cast<blasint>(ldb),
+              static_cast<float>(beta), c, static_cast<blasint>(ldc));
 }
 
-void multiply(CBLAS_TRANSPOSE op, std::int64_t m, std::int64_t n, std::int64_t k, const double* a,
+void multiply(CBLAS_TRANSPOSE op, int beta, std::int64_t m, std::int64_t n, std::int64_t k, const double* a,
               std::int64_t lda, const double* b, std::int64_t ldb, double* c, std::int64_t ldc) {
   cblas_dgemm(CblasRowMajor, op, CblasNoTrans, static_cast<blasint>(m), static_cast<blasint>(n),
-              static_cast<blasint>(k), 1.0, a, static_cast<blasint>(lda), b, static_cast<blasint>(ldb), 0.0,
-              c, static_cast<blasint>(ldc));
+              static_cast<blasint>(k), 1.0, a, static_cast<blasint>(lda), b, static_cast<blasint>(ldb),
+              static_cast<double>(beta), c, static_cast<blasint>(ldc));
 }
 
 }  // namespace
@@ -51,19 +51,19 @@ void project_heads(TensorView<const T> x, std::span<const T> w, TensorView<T> y)
   tbb::parallel_for(std::int64_t{0}, blocks * y.shape.heads, [&](std::int64_t task) {
     const std::int64_t begin = task / y.shape.heads * kRowsPerTask;
     const std::int64_t head = task % y.shape.heads;
-    multiply(CblasNoTrans, std::min(kRowsPerTask, x.shape.tokens - begin), head_dim, x.shape.head_dim,
+    multiply(CblasNoTrans, 0, std::min(kRowsPerTask, x.shape.tokens - begin), head_dim, x.shape.head_dim,
              x.row(0, 0, begin), x.token_stride, w.data() + head * head_dim, y.shape.heads * head_dim,
              y.row(0, head, begin), y.token_stride);
   });
 }
 
 template <class T>
-void project_heads_gradient(TensorView<const T> x, TensorView<const T> d_y, std::span<T> d_w) {
+void add_projection_gradient(TensorView<const T> x, TensorView<const T> d_y, std::span<T> d_w) {
   openblas_set_num_threads(1);
   const Shape& y = d_y.shape;
   tbb::parallel_for(std::int64_t{0}, y.heads, [&](std::int64_t head) {
-    multiply(CblasTrans, x.shape.head_dim, y.head_dim, y.tokens, x.data, x.token_stride, d_y.row(0, head, 0),
-             d_y.token_stride, d_w.data() + head * y.head_dim, y.heads * y.head_dim);
+    multiply(CblasTrans, 1, x.shape.head_dim, y.head_dim, y.tokens, x.data, x.token_stride,
+             d_y.row(0, head, 0), d_y.token_stride, d_w.data() + head * y.head_dim, y.heads * y.head_dim);
   });
 }
 
@@ -71,9 +71,9 @@ template void embed<float>(std::span<const std::int32_t>, std::span<const float>
 template void embed<double>(std::span<const std::int32_t>, std::span<const double>, TensorView<double>);
 template void project_heads<float>(TensorView<const float>, std::span<const float>, TensorView<float>);
 template void project_heads<double>(TensorView<const double>, std::span<const double>, TensorView<double>);
-template void project_heads_gradient<float>(TensorView<const float>, TensorView<const float>,
-                                            std::span<float>);
-template void project_heads_gradient<double>(TensorView<const double>, TensorView<const double>,
-                                             std::span<double>);
+template void add_projection_gradient<float>(TensorView<const float>, TensorView<const float>,
+                                             std::span<float>);
+template void add_projection_gradient<double>(TensorView<const double>, TensorView<const double>,
+                                              std::span<double>);
 
 }  // namespace longseq

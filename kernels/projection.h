@@ -19,8 +19,8 @@ void embed(std::span<const std::int32_t> tokens, std::span<const T> table, Tenso
 template <class T>
 void project_heads(TensorView<const T> x, std::span<const T> w, TensorView<T> y);
 
-/// d_w = xᵀ · d_y: the gradient of w, shaped as it, from that of project_heads()'s y.
+/// d_w += xᵀ · d_y: the gradient of w, shaped as it, from that of project_heads()'s y.
 template <class T>
-void project_heads_gradient(TensorView<const T> x, TensorView<const T> d_y, std::span<T> d_w);
+void add_projection_gradient(TensorView<const T> x, TensorView<const T> d_y, std::span<T> d_w);
 
 }  // namespace longseq

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "kernels/position.h"
 #include "kernels/projection.h"
@@ -6,13 +7,18 @@
 namespace longseq {
 namespace {
 
-/// R_n for each distance, (1, 1, distances, width).
-template <class T>
-Tensor<T> sinusoids(Interval distances, std::int64_t width) {
-  Tensor<T> x({1, 1, distances.size(), width});
-  std::fill_n(x.data(), x.shape().elements(), T{0});
-  add_sinusoid(x.view(), {distances.begin, 1, distances.size()});
-  return x;
+constexpr std::int64_t kAtOnce = kRelativeKeysAtOnce;
+
+/// Calls work(R_n of some distances, (1, 1, rows, width); rows) for all distances, some at a time.
+template <class T, class Work>
+void for_sinusoids(Interval distances, std::int64_t width, const Work& work) {
+  for (std::int64_t begin = 0; begin < distances.size(); begin += kAtOnce) {
+    const Interval rows{begin, std::min(begin + kAtOnce, distances.size())};
+    Tensor<T> x({1, 1, rows.size(), width});
+    std::fill_n(x.data(), x.shape().elements(), T{0});
+    add_sinusoid(x.view(), {distances.begin + rows.begin, 1, rows.size()});
+    work(std::as_const(x).view(), rows);
+  }
 }
 
 }  // namespace
@@ -20,20 +26,19 @@ Tensor<T> sinusoids(Interval distances, std::int64_t width) {
 template <class T>
 Tensor<T> relative_keys(std::span<const T> w, std::int64_t heads, std::int64_t head_dim, Interval distances) {
   const std::int64_t width = static_cast<std::int64_t>(w.size()) / (heads * head_dim);
-  constexpr std::int64_t kAtOnce = 512;  // distances, so that sinusoids need not be held for all
   Tensor<T> r({1, heads, distances.size(), head_dim});
-  for (std::int64_t begin = 0; begin < distances.size(); begin += kAtOnce) {
-    const Interval rows{begin, std::min(begin + kAtOnce, distances.size())};
-    const Tensor<T> x = sinusoids<T>({distances.begin + rows.begin, distances.begin + rows.end}, width);
-    project_heads<T>(x.view(), w, r.view().tokens(rows));
-  }
+  for_sinusoids<T>(distances, width, [&](TensorView<const T> x, Interval rows) {
+    project_heads<T>(x, w, r.view().tokens(rows));
+  });
   return r;
 }
 
 template <class T>
 std::vector<T> relative_keys_gradient(TensorView<const T> d_r, std::int64_t width, Interval distances) {
   std::vector<T> d_w(static_cast<std::size_t>(width * d_r.shape.heads * d_r.shape.head_dim));
-  project_heads_gradient<T>(sinusoids<T>(distances, width).view(), d_r, std::span<T>(d_w));
+  for_sinusoids<T>(distances, width, [&](TensorView<const T> x, Interval rows) {
+    add_projection_gradient<T>(x, d_r.tokens(rows), d_w);
+  });
   return d_w;
 }
 

@@ -61,9 +61,9 @@ template <class T>
 void Executor<T>::prepare(const Step& step, std::vector<bool>& begun) {
   Work work;
   if (backward()) {
-    work.backward = backward_waves<T>(problem_, plan_, memory_, step.tiles);
+    work.backward = backward_waves<T>(problem_, memory_, step.tiles);
   } else {
-    work.forward = forward_waves<T>(problem_, plan_, memory_, step.tiles,
+    work.forward = forward_waves<T>(problem_, memory_, step.tiles,
                                     [this](const Tile& tile) { return answers_.state_of(tile); });
   }
   const auto touch = [&](int buffer) {

@@ -25,18 +25,16 @@ Wave& wave_for(std::vector<Wave>& waves, const Tile& tile, const Fits& fits) {
 }
 
 template <class T>
-KeyBlock<T> key_block(const Problem& problem, const RankPlan& plan, const PlanMemory<T>& memory,
-                      const Tile& tile) {
+KeyBlock<T> key_block(const Problem& problem, const PlanMemory<T>& memory, const Tile& tile) {
   const auto both = memory.template view<T>(tile.keys, problem.kv_heads_of(tile.heads)).tokens(tile.key_rows);
-  return {first_half(both), second_half(both), positions_of(buffer_of(plan, tile.keys), tile.key_rows)};
+  return {first_half(both), second_half(both), tile.key_positions};
 }
 
 }  // namespace
 
 template <class T>
-std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const RankPlan& plan,
-                                          const PlanMemory<T>& memory, const std::vector<Tile>& tiles,
-                                          const StateOf<T>& state_of) {
+std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemory<T>& memory,
+                                          const std::vector<Tile>& tiles, const StateOf<T>& state_of) {
   std::vector<ForwardWave<T>> waves;
   for (const Tile& tile : tiles) {
     const Place place{tile.into, tile.query_rows};
@@ -46,18 +44,18 @@ std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const RankPlan
     if (number == wave.places.size()) {
       wave.places.push_back(place);
       wave.blocks.push_back({memory.template view<T>(tile.queries, tile.heads).tokens(tile.query_rows),
-                             positions_of(buffer_of(plan, tile.queries), tile.query_rows),
+                             tile.query_positions,
                              state_of(tile).tokens(tile.query_rows),
                              {}});
     }
-    wave.blocks[number].keys.push_back(key_block(problem, plan, memory, tile));
+    wave.blocks[number].keys.push_back(key_block(problem, memory, tile));
   }
   return waves;
 }
 
 template <class T>
-std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const RankPlan& plan,
-                                            const PlanMemory<T>& memory, const std::vector<Tile>& tiles) {
+std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMemory<T>& memory,
+                                            const std::vector<Tile>& tiles) {
   using A = Accumulator<T>;
   std::vector<BackwardWave<T>> waves;
   for (const Tile& tile : tiles) {
@@ -74,12 +72,12 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const RankPl
                               .d_o = rows_of(memory.template view<T>(tile.output_gradients, tile.heads)),
                               .lse = rows_of(memory.column(tile.statistics, tile.heads, 0)),
                               .delta = rows_of(memory.column(tile.statistics, tile.heads, 1)),
-                              .positions = positions_of(buffer_of(plan, tile.queries), tile.query_rows),
+                              .positions = tile.query_positions,
                               .dq = rows_of(memory.template view<A>(tile.into, tile.heads))});
     }
     if (key == wave.key_places.size()) {
       wave.key_places.push_back(key_place);
-      const KeyBlock<T> block = key_block(problem, plan, memory, tile);
+      const KeyBlock<T> block = key_block(problem, memory, tile);
       const auto gradients =
           memory.template view<A>(tile.key_gradients, problem.kv_heads_of(tile.heads)).tokens(tile.key_rows);
       wave.keys.push_back(
@@ -93,11 +91,11 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const RankPl
   return waves;
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                             \
-  template std::vector<ForwardWave<T>> forward_waves<T>(                                                   \
-      const Problem&, const RankPlan&, const PlanMemory<T>&, const std::vector<Tile>&, const StateOf<T>&); \
-  template std::vector<BackwardWave<T>> backward_waves<T>(const Problem&, const RankPlan&,                 \
-                                                          const PlanMemory<T>&, const std::vector<Tile>&);
+#define LONGSEQ_INSTANTIATE(T)                                                                        \
+  template std::vector<ForwardWave<T>> forward_waves<T>(const Problem&, const PlanMemory<T>&,         \
+                                                        const std::vector<Tile>&, const StateOf<T>&); \
+  template std::vector<BackwardWave<T>> backward_waves<T>(const Problem&, const PlanMemory<T>&,       \
+                                                          const std::vector<Tile>&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

@@ -39,12 +39,11 @@ template <class T>
 using StateOf = std::function<AttentionState<Accumulator<T>>(const Tile&)>;
 
 template <class T>
-std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const RankPlan& plan,
-                                          const PlanMemory<T>& memory, const std::vector<Tile>& tiles,
-                                          const StateOf<T>& state_of);
+std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemory<T>& memory,
+                                          const std::vector<Tile>& tiles, const StateOf<T>& state_of);
 
 template <class T>
-std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const RankPlan& plan,
-                                            const PlanMemory<T>& memory, const std::vector<Tile>& tiles);
+std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMemory<T>& memory,
+                                            const std::vector<Tile>& tiles);
 
 }  // namespace longseq

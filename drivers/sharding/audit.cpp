@@ -32,10 +32,8 @@ std::int64_t pairs(const Problem& problem, const RankPlan& plan) {
   for (const Step& step : plan.steps) {
     for (const Tile& tile : step.tiles) {
       if (by_rows && !counted.emplace(tile.queries, tile.query_rows.begin, tile.heads.begin).second) continue;
-      const Run keys =
-          by_rows ? Run{0, 1, pattern.seq_len} : positions_of(buffer_of(plan, tile.keys), tile.key_rows);
-      sum += tile.heads.size() *
-             pattern.area(positions_of(buffer_of(plan, tile.queries), tile.query_rows), keys);
+      const Run keys = by_rows ? Run{0, 1, pattern.seq_len} : tile.key_positions;
+      sum += tile.heads.size() * pattern.area(tile.query_positions, keys);
     }
   }
   return sum;

@@ -39,9 +39,11 @@ Shard Parties::positions_of(int party) const {
 
 Rows Parties::rows_of(int party, int member) const {
   if (layout_.kind == LayoutKind::striped) {
-    std::int64_t first = 0;
-    for (int before = 0; before < member; ++before) first += tokens_in(layout_.shard(rank_of(party, before)));
-    return joined({{first, first + tokens_in(layout_.shard(rank_of(party, member)))}});
+    // Tokens of all ranks before a rank, as if they lay side by side.
+    const auto before = [&](int rank) { return part_of(layout_.seq_len, layout_.ranks, rank).begin; };
+    const int rank = rank_of(party, member);
+    const std::int64_t first = before(rank_of(party, 0));
+    return joined({{before(rank) - first, before(rank + 1) - first}});
   }
   Rows positions;
   for (const Run& run : layout_.shard(rank_of(party, member)))

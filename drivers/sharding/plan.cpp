@@ -221,7 +221,9 @@ void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const
       if (!sees_any(seen, key_run)) return;
       Tile tile = buffers;
       tile.query_rows = rows;
+      tile.query_positions = query_run;
       tile.key_rows = key_rows;
+      tile.key_positions = key_run;
       for_each_whole_group(problem, heads, [&](Interval part) {
         tile.heads = part;
         tiles.push_back(tile);
@@ -273,11 +275,6 @@ bool sees_any(const Pattern& pattern, const Shard& queries, const Shard& keys) {
     const VisibleKeys seen = pattern.keys_seen_by(own);
     return std::any_of(keys.begin(), keys.end(), [&](const Run& run) { return sees_any(seen, run); });
   });
-}
-
-Run positions_of(const Buffer& buffer, Interval rows) {
-  const Shard part = select(buffer.positions, {rows});
-  return part.empty() ? Run{} : part.front();
 }
 
 }  // namespace longseq

@@ -96,8 +96,10 @@ struct Transfer {
 struct Tile {
   int queries = kOwnQueries;
   Interval query_rows{};
+  Run query_positions{};  // of these rows
   int keys = kOwnKeys;
   Interval key_rows{};
+  Run key_positions{};
   int into = kOwnOutputs;
   int lse = kOwnLse;
   int output_gradients = kOwnOutputGradients;
@@ -173,8 +175,5 @@ Rows all_rows(const Buffer& buffer);
 /// Gives each arena buffer without an offset its place: buffers whose lifetimes (first to last step of use)
 /// do not meet may share memory. Sets arena_bytes.
 void place_buffers(const Problem& problem, RankPlan& plan);
-
-/// The positions of one row interval of a buffer that lies within one run.
-Run positions_of(const Buffer& buffer, Interval rows);
 
 }  // namespace longseq

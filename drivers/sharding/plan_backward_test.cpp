@@ -96,9 +96,9 @@ class Simulation {
     for (const int buffer : {tile.output_gradients, tile.statistics, tile.into})
       EXPECT_EQ(buffer_of(plan, buffer).positions, buffer_of(plan, tile.queries).positions);
     EXPECT_EQ(buffer_of(plan, tile.key_gradients).positions, buffer_of(plan, tile.keys).positions);
-    for (const std::int64_t i : positions({positions_of(buffer_of(plan, tile.queries), tile.query_rows)})) {
+    for (const std::int64_t i : positions({tile.query_positions})) {
       const VisibleKeys seen = problem_.pattern.visible_keys(i);
-      for (const std::int64_t j : positions({positions_of(buffer_of(plan, tile.keys), tile.key_rows)})) {
+      for (const std::int64_t j : positions({tile.key_positions})) {
         if (!seen.first.contains(j) && !seen.second.contains(j)) continue;
         for (std::int64_t h = tile.heads.begin; h < tile.heads.end; ++h) {
           contents(plan, tile.into)[{h, i, -1, j}] += 1;

@@ -62,10 +62,8 @@ TEST(Plans, ComputeEachVisiblePairExactlyOnce) {
       for (const RankPlan& plan : plans_of(strategy, problem)) {
         for (const Step& step : plan.steps) {
           for (const Tile& tile : step.tiles) {
-            for (const std::int64_t i :
-                 positions({positions_of(buffer_of(plan, tile.queries), tile.query_rows)})) {
-              for (const std::int64_t j :
-                   positions({positions_of(buffer_of(plan, tile.keys), tile.key_rows)})) {
+            for (const std::int64_t i : positions({tile.query_positions})) {
+              for (const std::int64_t j : positions({tile.key_positions})) {
                 for (std::int64_t h = tile.heads.begin; h < tile.heads.end; ++h)
                   computed[static_cast<std::size_t>(h) * s * s + static_cast<std::size_t>(i) * s +
                            static_cast<std::size_t>(j)] += sees(pattern, i, j);

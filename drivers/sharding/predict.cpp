@@ -29,15 +29,14 @@ std::int64_t rows_that_see(const Pattern& pattern, const Run& queries, const Run
                                 0);
 }
 
-double compute_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan,
-                       const Step& step) {
+double compute_seconds(const Problem& problem, const Machine& machine, const Step& step) {
   const KernelCosts& costs = machine.costs(problem.pass);
   const auto numbers = static_cast<double>(problem.batch * problem.head_dim);  // of a row and head
   double seconds = step.tiles.empty() ? 0 : costs.call;
   std::map<std::tuple<int, std::int64_t, std::int64_t>, double> query_rows;  // of all heads
   for (const Tile& tile : step.tiles) {
-    const Run query_run = positions_of(buffer_of(plan, tile.queries), tile.query_rows);
-    const Run key_run = positions_of(buffer_of(plan, tile.keys), tile.key_rows);
+    const Run query_run = tile.query_positions;
+    const Run key_run = tile.key_positions;
     const auto heads = static_cast<double>(tile.heads.size());
     const auto visible = static_cast<double>(problem.pattern.area(query_run, key_run));
     const auto all = static_cast<double>(query_run.count) * static_cast<double>(key_run.count);
@@ -100,7 +99,7 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
   std::vector<StepCost> steps;
   for (const Step& step : plan.steps) {
     StepCost cost;
-    cost.compute = compute_seconds(problem, machine, plan, step);
+    cost.compute = compute_seconds(problem, machine, step);
     std::map<int, double> from;
     const auto bytes_of = [&](const Transfer& transfer) {
       return static_cast<double>(
