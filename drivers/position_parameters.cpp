@@ -82,10 +82,10 @@ void read_relative(const Case& c, const TensorInput& input, PositionParameters<T
   }
 }
 
-/// Sums over the ranks, on rank 0, in parts that MPI can count.
+/// Sums over the ranks, on rank 0, in parts: MPI may hold another of each.
 template <class A>
 void sum_to_rank_0(MPI_Comm comm, std::span<A> values) {
-  constexpr std::size_t kAtOnce = std::size_t{1} << 28;
+  constexpr std::size_t kAtOnce = std::size_t{1} << 20;
   int rank = 0;
   MPI_Comm_rank(comm, &rank);
   const MPI_Datatype type = std::is_same_v<A, double> ? MPI_DOUBLE : MPI_FLOAT;
