@@ -123,9 +123,9 @@ Tensor<Accumulator<T>> exact_delta(const RandomAttention<T>& data) {
 }
 
 template <class T>
-void expect_one_call_is_right(int trials) {
+void expect_one_call_is_right(int usual) {
   Random random(20261124);
-  for (int trial = 0; trial < trials; ++trial) {
+  for (int trial = 0; trial < trials(usual); ++trial) {
     RandomAttention<T> data(random_problem(random, 300), random);
     data.differentiate();
     const Forward<T> forward(data);
@@ -157,7 +157,7 @@ TEST_P(AttentionBackward, OfAnyPatternAndShapeMatchesTheReferenceInBf16) {
 TEST_P(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
   if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
   Random random(8);
-  for (int trial = 0; trial < 50; ++trial) {
+  for (int trial = 0; trial < trials(50); ++trial) {
     RandomAttention<float> data(random_problem(random, 300), random);
     data.differentiate();
     const Forward<float> forward(data);
@@ -262,7 +262,7 @@ double loss(const RandomAttention<double>& data) {
 TEST_P(AttentionBackward, IsTheSlopeOfTheForwardPass) {
   if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
   Random random(10);
-  for (int trial = 0; trial < 25; ++trial) {
+  for (int trial = 0; trial < trials(25); ++trial) {
     Problem problem = random_problem(random, 120);
     problem.magnitude = 1;
     RandomAttention<double> data(problem, random);

@@ -31,9 +31,9 @@ double bound(const RandomAttention<T>& attention) {
 }
 
 template <class T>
-void expect_one_call_is_right(int trials) {
+void expect_one_call_is_right(int usual) {
   Random random(20261123);
-  for (int trial = 0; trial < trials; ++trial) {
+  for (int trial = 0; trial < trials(usual); ++trial) {
     const RandomAttention<T> data(random_problem(random, 400), random);
     Tensor<T> o(data.o.shape());
     Tensor<Accumulator<T>> lse(data.lse.shape());
@@ -57,10 +57,10 @@ TEST_P(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInBf16) {
 }
 
 template <class T>
-void expect_blocks_are_right(int trials) {
+void expect_blocks_are_right(int usual) {
   using A = Accumulator<T>;
   Random random(7);
-  for (int trial = 0; trial < trials; ++trial) {
+  for (int trial = 0; trial < trials(usual); ++trial) {
     const RandomAttention<T> data(random_problem(random, 400), random);
     const std::int64_t s = data.problem.pattern.seq_len;
     const std::int64_t stripes = std::min<std::int64_t>(s, random.upto(1, 5));

@@ -25,13 +25,12 @@ void load_lanes(const std::array<const T*, kBackwardLanes>& rows, std::int64_t c
   }
 }
 
-/// Whether the products can read the tile's rows where they lie: all of them are there, dense, no row ends
-/// within a vector, and nothing is added to them.
+/// Whether products can read the tile's rows where they lie: all of them are there, dense, and no row ends
+/// within a vector.
 template <class T>
-bool read_in_place(const BackwardCall<T>& call, const TensorView<const T>& view, const FoldedRows& queries) {
-  return std::is_same_v<T, Accumulator<T>> && call.fold == 1 && queries.rows.size() == kBackwardLanes &&
-         view.token_stride == view.shape.head_dim && view.shape.head_dim % kLaneGroup == 0 &&
-         !call.terms.relative.present();
+bool lie_ready(const TensorView<const T>& view, const FoldedRows& queries) {
+  return queries.fold == 1 && queries.rows.size() == kBackwardLanes &&
+         view.token_stride == view.shape.head_dim && view.shape.head_dim % kLaneGroup == 0;
 }
 
 template <class T>
@@ -51,10 +50,10 @@ PlacedRows<Pair> place_pairs(const std::array<const BFloat16*, kBackwardLanes>& 
   return {packed, stride};
 }
 
-/// Fills lanes; gives the rows.
+/// Fills lanes; gives the rows, packed if they are to be changed.
 template <class T, class E>
-PlacedRows<E> load_rows(const BackwardCall<T>& call, const TensorView<const T>& view, std::int64_t batch,
-                        const FoldedRows& queries, std::int64_t stride, E* lanes, E* packed) {
+PlacedRows<E> load_rows(const TensorView<const T>& view, std::int64_t batch, const FoldedRows& queries,
+                        bool change, std::int64_t stride, E* lanes, E* packed) {
   const auto rows = rows_of<kBackwardLanes>(view, batch, queries);
   const std::int64_t count = queries.rows.size(), head_dim = view.shape.head_dim;
   if constexpr (std::is_same_v<E, Pair>) {
@@ -66,7 +65,7 @@ PlacedRows<E> load_rows(const BackwardCall<T>& call, const TensorView<const T>& 
   } else {
     load_lanes<T>(rows, count, head_dim, lanes);
     if constexpr (std::is_same_v<T, E>) {
-      if (read_in_place(call, view, queries)) return {rows[0], view.token_stride};
+      if (!change && lie_ready(view, queries)) return {rows[0], view.token_stride};
     }
     return place_rows<T>(rows, count, head_dim, stride, packed);
   }
@@ -79,10 +78,10 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
   BackwardTile<A>& tile = scratch.tile;
   const std::int64_t count = queries.rows.size();
   const auto load = [&](auto& operands) {
-    operands.queries =
-        load_rows(call, block.q, task.batch, queries, tile.stride, operands.query_lanes, operands.query_rows);
+    operands.queries = load_rows(block.q, task.batch, queries, call.terms.relative.present(), tile.stride,
+                                 operands.query_lanes, operands.query_rows);
     operands.d_o =
-        load_rows(call, block.d_o, task.batch, queries, tile.stride, operands.d_o_lanes, operands.d_o_rows);
+        load_rows(block.d_o, task.batch, queries, false, tile.stride, operands.d_o_lanes, operands.d_o_rows);
   };
   if constexpr (!std::is_same_v<T, A>) {
     if (call.products != PairProducts::none) load(scratch.pairs);

@@ -19,4 +19,14 @@ class Random {
   std::normal_distribution<double> normal_;
 };
 
+/// How many random problems a test draws: under the address sanitizer, which takes ten times as long, a
+/// third.
+constexpr int trials(int usual) {
+#ifdef __SANITIZE_ADDRESS__
+  return (usual + 2) / 3;
+#else
+  return usual;
+#endif
+}
+
 }  // namespace longseq

@@ -329,7 +329,7 @@ void expect_right(Problem problem, const PlannerRow& strategy, const Whole& whol
 TEST(Executor, OfEveryPatternStrategyAndLayoutMatchesTheReferenceForwardAndBackward) {
   const World w = world();
   Random random(7);
-  for (int trial = 0; trial < 40; ++trial) {
+  for (int trial = 0; trial < trials(40); ++trial) {
     Problem problem = world_problem(random, w.ranks);
     const Whole whole(problem, trial % 2 == 0, random);
     for (const LayoutRow& layout : kLayouts) {

@@ -115,7 +115,7 @@ class Simulation {
 
 TEST(BackwardPlans, BringEachContributionHomeExactlyOnce) {
   Random random(5);
-  for (int trial = 0; trial < 250; ++trial) {
+  for (int trial = 0; trial < trials(250); ++trial) {
     Problem problem = random_problem(random);
     problem.pass = Pass::backward;
     Content queries, keys;

@@ -36,7 +36,7 @@ std::string describe(const PlannerRow& strategy, const Problem& p) {
 
 TEST(Layouts, GiveEveryPositionToExactlyOneRank) {
   Random random(1);
-  for (int trial = 0; trial < 500; ++trial) {
+  for (int trial = 0; trial < trials(500); ++trial) {
     const Layout layout = random_problem(random).layout;
     std::vector<int> owners(static_cast<std::size_t>(layout.seq_len), 0);
     for (int rank = 0; rank < layout.ranks; ++rank) {
@@ -52,7 +52,7 @@ TEST(Layouts, GiveEveryPositionToExactlyOneRank) {
 
 TEST(Plans, ComputeEachVisiblePairExactlyOnce) {
   Random random(4);
-  for (int trial = 0; trial < 1500; ++trial) {
+  for (int trial = 0; trial < trials(1500); ++trial) {
     const Problem problem = random_problem(random);
     const Pattern& pattern = problem.pattern;
     const auto s = static_cast<std::size_t>(pattern.seq_len), heads = static_cast<std::size_t>(problem.heads);
@@ -89,7 +89,7 @@ TEST(Plans, MatchEveryReceiveWithASendOfTheSameRowsInTheSameStep) {
   Random random(4);
   using Key = std::tuple<std::size_t, int, int, int>;  // step, from, to, payload
   using Message = std::tuple<std::int64_t, std::int64_t, std::vector<std::int64_t>>;  // heads, positions
-  for (int trial = 0; trial < 1500; ++trial) {
+  for (int trial = 0; trial < trials(1500); ++trial) {
     const Problem problem = random_problem(random);
     for (const PlannerRow& strategy : kPlanners) {
       std::map<Key, std::vector<Message>> sent, received;
@@ -116,7 +116,7 @@ TEST(Plans, MatchEveryReceiveWithASendOfTheSameRowsInTheSameStep) {
 
 TEST(Plans, UseOnlyWhatEarlierStepsBrought) {
   Random random(4);
-  for (int trial = 0; trial < 1500; ++trial) {
+  for (int trial = 0; trial < trials(1500); ++trial) {
     const Problem problem = random_problem(random);
     for (const PlannerRow& strategy : kPlanners) {
       for (const RankPlan& plan : plans_of(strategy, problem)) {
@@ -173,7 +173,7 @@ std::map<int, std::pair<std::size_t, std::size_t>> steps_of_use(const RankPlan& 
 
 TEST(Plans, ShareMemoryOnlyBetweenBuffersThatNeverMeet) {
   Random random(6);
-  for (int trial = 0; trial < 1500; ++trial) {
+  for (int trial = 0; trial < trials(1500); ++trial) {
     const Problem problem = random_problem(random);
     for (const PlannerRow& strategy : kPlanners) {
       for (const RankPlan& plan : plans_of(strategy, problem)) {
