@@ -16,8 +16,8 @@ usage() {
 Usage: scripts/cluster/try_slurm.sh [--help]
 
 Starts munged, slurmctld and two slurmd with a configuration, ports and folders of their own, submits
-scripts/cluster/slurm.sh for a small sweep, once with srun starting the ranks (PMIx) and once with mpirun, and checks
-the results. Needs root, and a build (LONGSEQ_PROGRAM: another longseq than build/longseq). On Debian and Ubuntu
+scripts/cluster/slurm.sh for a small sweep, once with srun starting the ranks (PMIx) and once with mpirun, lets
+scripts/scale.sh submit a small series of jobs, and checks the results. Needs root, and a build (LONGSEQ_PROGRAM: another longseq than build/longseq). On Debian and Ubuntu
 Slurm's packages are installed if missing; their services are not started. Nothing keeps running afterwards.
 END_OF_USAGE
 }
@@ -137,6 +137,8 @@ heads = 2
 head_dim = 32
 max_time = 2
 SWEEP
+  sed 's/^max_time.*/max_time = 1/' "$submission/suite/experiments/small.cfg" \
+    >"$submission/suite/experiments/scaling-weak.cfg"
   # Found first on the PATH: an srun that does not know PMIx, so that slurm.sh takes mpirun.
   cat >"$hosts_folder/without-pmix/srun" <<SRUN
 #!/bin/sh
@@ -173,6 +175,29 @@ PYTHON
   echo "note: 2 cases complete, one rank on each node, $((($(bytes_between_hosts) - before) / 1024)) KiB between them"
 }
 
+# run_series: a weak series of one and two ranks, submitted by scale.sh, which does not wait for its jobs.
+run_series() {
+  local said numbers deadline=$((SECONDS + 120))
+  said=$(cd "$submission" && on_host "${hosts[0]}" scripts/scale.sh weak --ranks "1 2" --threads 1 --through slurm) ||
+    { echo "scale.sh ended with status $? ($said)"; show_errors; return 1; }
+  mapfile -t numbers < <(grep -o '[0-9]*$' <<<"$said")
+  while [[ -n $(on_host "${hosts[0]}" timeout 5 squeue --noheader) ]]; do
+    ((SECONDS < deadline)) || { echo "the jobs of scale.sh have not ended after 120 s"; show_errors; return 1; }
+    sleep 1
+  done
+  .venv/bin/python - "${numbers[@]/#/$submission/results/scaling-weak-}" <<'PYTHON' || { cat "$submission"/results/slurm-*.log; return 1; }
+import sys, h5py
+for ranks, path in enumerate(sys.argv[1:], start=1):
+    with h5py.File(path + ".h5") as file:
+        found = {(int(r), int(s)) for r, s in zip(file["summary/ranks"][()], file["summary/seq_len"][()])}
+        if file.attrs["complete"] != 1 or found != {(ranks, ranks * 1024)}:
+            sys.exit(f"{path}: complete = {file.attrs['complete']}, (ranks, tokens) {found}; expected 1, {(ranks, ranks * 1024)}")
+if len(sys.argv) != 3:
+    sys.exit(f"{len(sys.argv) - 1} jobs; expected 2")
+PYTHON
+  echo "note: jobs of 1 and 2 ranks, as many tokens for each rank"
+}
+
 # UCX would find its own way between hosts that are one machine; both ranks may meet on one core.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_pml=ob1 OMPI_MCA_osc=^ucx OMPI_MCA_mpi_yield_when_idle=1
@@ -184,4 +209,5 @@ make_submission
 stage "jobs"
 check "slurm.sh, ranks started by srun --mpi=pmix" run_job srun || true
 check "slurm.sh, ranks started by mpirun" run_job mpirun "$hosts_folder/without-pmix" || true
+check "scale.sh weak --through slurm" run_series || true
 finish
