@@ -13,6 +13,7 @@
 // T is the type that tensors are stored in: float, double, or BFloat16, which is computed in float.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -45,6 +46,10 @@ struct RelativeKeys {
   const A* position_bias = nullptr;  // v
 
   bool present() const { return r.data != nullptr; }
+  /// The row of r for a distance.
+  std::int64_t row_of(std::int64_t distance) const {
+    return std::clamp<std::int64_t>(distance - first_distance, 0, r.shape.tokens - 1);
+  }
 };
 
 /// What scores are made of beside c · q_i·k_j.

@@ -28,12 +28,6 @@ Accumulator<T>* dr_of_head(const BackwardCall<T>& call, const FoldedRows& querie
   return scratch.relative.dr.data() + head * scratch.relative.distances.size() * scratch.tile.stride;
 }
 
-/// The row of r for a distance.
-template <class A>
-std::int64_t row_of(const RelativeKeys<A>& relative, std::int64_t distance) {
-  return std::clamp<std::int64_t>(distance - relative.first_distance, 0, relative.r.shape.tokens - 1);
-}
-
 /// The rows of r for all distances between the call's queries and keys, and those that tiles compute beside
 /// them.
 template <class T>
@@ -47,8 +41,8 @@ Interval distances_met(const BackwardCall<T>& call) {
   for (const GradientQueries<T>& block : call.queries) take(queries, block.positions);
   for (const GradientKeys<T>& block : call.keys) take(keys, block.positions);
   const RelativeKeys<Accumulator<T>>& relative = call.terms.relative;
-  return {row_of(relative, queries.begin - keys.end),
-          row_of(relative, queries.end + stride * kBackwardLanes - keys.begin) + 1};
+  return {relative.row_of(queries.begin - keys.end),
+          relative.row_of(queries.end + stride * kBackwardLanes - keys.begin) + 1};
 }
 
 }  // namespace
@@ -196,7 +190,7 @@ void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Ru
   const DistanceRows distances = distances_of(query_positions, key_positions, queries, piece);
   A* dr = dr_of_head(call, queries, scratch);
   for (std::int64_t i = 0; i < rows; ++i) {
-    const std::int64_t row = row_of(call.terms.relative, distances.at(i));
+    const std::int64_t row = call.terms.relative.row_of(distances.at(i));
     A* own = dr + (row - relative.distances.begin) * stride;
     for (std::int64_t d = 0; d < width; ++d) own[d] += relative.d_rows[i * stride + d];
     relative.touched = hull_of(relative.touched, {row, row + 1});

@@ -7,13 +7,11 @@
 namespace longseq {
 namespace {
 
-constexpr std::int64_t kAtOnce = kRelativeKeysAtOnce;
-
 /// Calls work(R_n of some distances, (1, 1, rows, width); rows) for all distances, some at a time.
 template <class T, class Work>
 void for_sinusoids(Interval distances, std::int64_t width, const Work& work) {
-  for (std::int64_t begin = 0; begin < distances.size(); begin += kAtOnce) {
-    const Interval rows{begin, std::min(begin + kAtOnce, distances.size())};
+  for (std::int64_t begin = 0; begin < distances.size(); begin += kRelativeKeysAtOnce) {
+    const Interval rows{begin, std::min(begin + kRelativeKeysAtOnce, distances.size())};
     Tensor<T> x({1, 1, rows.size(), width});
     std::fill_n(x.data(), x.shape().elements(), T{0});
     add_sinusoid(x.view(), {distances.begin + rows.begin, 1, rows.size()});

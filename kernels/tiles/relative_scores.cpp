@@ -111,10 +111,8 @@ void shear(const double* products, std::int64_t keys, std::int64_t width, double
 template <class A>
 void gather_relative_rows(const RelativeKeys<A>& relative, std::int64_t head, const DistanceRows& distances,
                           Interval range, A* rows, std::int64_t width) {
-  const std::int64_t last = relative.r.shape.tokens - 1;
   for (std::int64_t i = range.begin; i < range.end; ++i, rows += width) {
-    const std::int64_t row = std::clamp<std::int64_t>(distances.at(i) - relative.first_distance, 0, last);
-    std::copy_n(relative.r.row(0, head, row), relative.r.shape.head_dim, rows);
+    std::copy_n(relative.r.row(0, head, relative.row_of(distances.at(i))), relative.r.shape.head_dim, rows);
     std::fill(rows + relative.r.shape.head_dim, rows + width, A{0});
   }
 }
