@@ -102,8 +102,9 @@ void set_unmet_to_zero(BackwardCall<T>& call) {
     for (std::int64_t tile = 0; tile < call.tiles(index); ++tile) {
       if (call.procession(batch, kv_head).met(call.tile_number(pass, index, tile))) continue;
       const detail::FoldedRows rows = call.rows(index, kv_head, pass, tile);
-      for (std::int64_t t = 0; t < rows.rows.size(); ++t)
-        std::fill_n(block.dq.row(batch, rows.head(t), rows.token(t)), block.dq.shape.head_dim, A{0});
+      rows.for_each([&](std::int64_t /*lane*/, std::int64_t head, std::int64_t token) {
+        std::fill_n(block.dq.row(batch, head, token), block.dq.shape.head_dim, A{0});
+      });
     }
   };
   tbb::parallel_for(std::int64_t{0}, shape.batch * shape.heads * call.passes(), [&](std::int64_t work) {

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "kernels/backward_terms.h"
-#include "kernels/tiles/exp2.h"
 #include "kernels/tiles/pairs.h"
 #include "kernels/tiles/row_copy.h"
 
@@ -76,7 +75,6 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
                const FoldedRows& queries, BackwardScratch<T>& scratch) {
   using A = Accumulator<T>;
   BackwardTile<A>& tile = scratch.tile;
-  const std::int64_t count = queries.rows.size();
   const auto load = [&](auto& operands) {
     operands.queries = load_rows(block.q, task.batch, queries, call.terms.relative.present(), tile.stride,
                                  operands.query_lanes, operands.query_rows);
@@ -93,24 +91,15 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
   if (call.products == PairProducts::matrix) {
     std::fill_n(tile.dq_lanes, tile.head_dim * kBackwardLanes, A{0});
   } else {
-    std::fill_n(tile.dq_rows, kBackwardLanes * tile.stride, A{0});
+    tile.dq.held = 0;
   }
-  tile.far = false;
-  for (std::int64_t t = 0; t < kBackwardLanes; ++t) {
-    A lse = 0, delta = 0;
-    if (t < count) {
-      lse = *block.lse.row(task.batch, queries.head(t), queries.token(t));
-      delta = *block.delta.row(task.batch, queries.head(t), queries.token(t));
-    }
-    const double exponent = std::isinf(lse) ? 0.0 : static_cast<double>(lse) * kLog2E;
-    const double whole = std::nearbyint(exponent);
-    tile.lse_whole[t] = static_cast<A>(whole);
-    tile.lse_factor[t] = static_cast<A>(std::exp2(whole - exponent));
-    tile.lse_lowest[t] = (tile.lse_whole[t] + Exp2<A>::kLowest) / tile.score_scale;
-    tile.lse_shift[t] = Exp2<A>::kRound - tile.lse_whole[t];
-    tile.far = tile.far || std::abs(tile.lse_whole[t]) > Exp2<A>::kMostWhole;
-    tile.delta[t] = delta;
-  }
+  alignas(64) A lse[kBackwardLanes]{};
+  std::fill_n(tile.delta, kBackwardLanes, A{0});
+  queries.for_each([&](std::int64_t t, std::int64_t head, std::int64_t token) {
+    lse[t] = *block.lse.row(task.batch, head, token);
+    tile.delta[t] = *block.delta.row(task.batch, head, token);
+  });
+  split_lse(lse, tile);
 }
 
 /// The tiles of a pass over a query block that may see the keys, in two intervals: all that do lie within.
@@ -218,15 +207,17 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   if (call.products == PairProducts::matrix) {
     std::array<A*, kBackwardLanes> rows;
     for (std::size_t t = 0; t < rows.size(); ++t)
-      rows[t] = tile.dq_rows + static_cast<std::int64_t>(t) * tile.stride;
+      rows[t] = tile.dq.rows + static_cast<std::int64_t>(t) * tile.stride;
     lanes_to_rows<A>(tile.dq_lanes, kBackwardLanes, kBackwardLanes, tile.head_dim, nullptr, rows.data());
+  } else {
+    tile.dq.complete(kBackwardLanes, tile.stride);
   }
   Procession& procession = call.procession(task.batch, task.kv_head);
   if (call.terms.relative.present()) join_query_gradients(call, queries, scratch);
   procession.pass(task.place, number);
   procession.wait(task.place, number, poll);
   const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(tile.head_dim)));
-  give_rows(tile.dq_rows, tile.stride, factor, queries.rows.size(), tile.head_dim,
+  give_rows(tile.dq.rows, tile.stride, factor, queries.rows.size(), tile.head_dim,
             !procession.first_at(number) || !block.first,
             rows_of<kBackwardLanes>(block.dq, task.batch, queries).data());
   procession.pass(task.place, number + 1);
@@ -234,15 +225,13 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
 
 template <class T>
 void load_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch) {
-  using A = Accumulator<T>;
   const GradientKeys<T>& keys = call.keys[task.block];
   const std::int64_t head_dim = scratch.tile.head_dim, stride = scratch.tile.stride, count = task.keys.size();
   const auto first_row = [&](const TensorView<const T>& view) {
     return view.row(task.batch, task.kv_head, task.keys.begin);
   };
-  const bool matrix = call.products == PairProducts::matrix;  // which uses dk as scratch first
-  if (!matrix) std::fill_n(scratch.gradients.dk, count * stride, A{0});
-  std::fill_n(scratch.gradients.dv, count * stride, A{0});
+  const bool matrix = call.products == PairProducts::matrix;
+  scratch.gradients.dk.held = scratch.gradients.dv.held = 0;
   scratch.operands.origin = scratch.pairs.origin = task.keys.begin;
   if constexpr (std::is_same_v<T, BFloat16>) {
     if (call.products != PairProducts::none) {
@@ -255,8 +244,10 @@ void load_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardSc
       }
       if (matrix) {
         transpose_pairs(first_row(keys.k), keys.k.token_stride, count, head_dim,
-                        reinterpret_cast<Pair*>(scratch.gradients.dk), pairs.k_rows, pairs.k_rows_stride);
-        std::fill_n(scratch.gradients.dk, count * stride, A{0});
+                        reinterpret_cast<Pair*>(scratch.gradients.dk.rows), pairs.k_rows,
+                        pairs.k_rows_stride);
+        scratch.gradients.dk.complete(count, stride);
+        scratch.gradients.dv.complete(count, stride);
       } else {
         pair_rows(first_row(keys.k), keys.k.token_stride, count, head_dim, pairs.k_rows, stride);
       }
@@ -268,15 +259,17 @@ void load_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardSc
 }
 
 template <class T>
-void store_keys(const GradientKeys<T>& keys, const BackwardTask& task, const BackwardScratch<T>& scratch) {
+void store_keys(const GradientKeys<T>& keys, const BackwardTask& task, BackwardScratch<T>& scratch) {
   using A = Accumulator<T>;
+  for (RowSums<A>* sums : {&scratch.gradients.dk, &scratch.gradients.dv})
+    sums->complete(task.keys.size(), scratch.tile.stride);
   const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(scratch.tile.head_dim)));
   for (std::int64_t n = 0; n < task.keys.size(); ++n) {
     A* dk = keys.dk.row(task.batch, task.kv_head, task.keys.begin + n);
     A* dv = keys.dv.row(task.batch, task.kv_head, task.keys.begin + n);
     const std::int64_t at = n * scratch.tile.stride;
-    give_rows(scratch.gradients.dk + at, 0, factor, 1, scratch.tile.head_dim, !keys.first, &dk);
-    give_rows(scratch.gradients.dv + at, 0, A{1}, 1, scratch.tile.head_dim, !keys.first, &dv);
+    give_rows(scratch.gradients.dk.rows + at, 0, factor, 1, scratch.tile.head_dim, !keys.first, &dk);
+    give_rows(scratch.gradients.dv.rows + at, 0, A{1}, 1, scratch.tile.head_dim, !keys.first, &dv);
   }
 }
 
@@ -299,13 +292,14 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
   tile.stride = packed_stride(head_dim);
   tile.score_scale = static_cast<A>(kLog2E / std::sqrt(static_cast<double>(head_dim)));
   for (A** lanes : {&operands.query_lanes, &operands.d_o_lanes}) *lanes = take(head_dim * kBackwardLanes);
-  for (A** rows : {&operands.query_rows, &operands.d_o_rows, &tile.dq_rows})
+  for (A** rows : {&operands.query_rows, &operands.d_o_rows, &tile.dq.rows})
     *rows = take(tile.stride * kBackwardLanes);
   for (A** values : {&tile.lse_whole, &tile.lse_factor, &tile.lse_lowest, &tile.lse_shift, &tile.delta})
     *values = take(kBackwardLanes);
   const std::int64_t key_elements = most_task_keys(head_dim) * tile.stride;
   for (A** rows : {&operands.k, &operands.v}) *rows = take(key_elements);
-  for (A** rows : {&gradients.dk, &gradients.dv}) *rows = take(key_elements + beyond<T>() * tile.stride);
+  for (A** rows : {&gradients.dk.rows, &gradients.dv.rows})
+    *rows = take(key_elements + beyond<T>() * tile.stride);
   tile.dq_lanes = nullptr;
   operands.k_rows = operands.k;
   operands.k_stride = operands.k_rows_stride = tile.stride;

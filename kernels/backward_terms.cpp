@@ -181,12 +181,11 @@ void add_relative_gradients(const BackwardCall<T>& call, Run query_positions, Ru
         d_products[(n + kShared - t) * kBackwardLanes + t] = scratch.scores.d_scores[n * kBackwardLanes + t];
     }
   }
-  add_row_product(RowProduct<A>{relative.dq_rows, stride, kBackwardLanes, d_products, true, relative.rows,
-                                stride, rows, width});
+  add_row_product(RowProduct<A>{relative.dq_rows, stride, kBackwardLanes, kBackwardLanes, d_products, true,
+                                relative.rows, stride, rows, width});
   if (call.gradients.r.data == nullptr) return;
-  std::fill_n(relative.d_rows, rows * stride, A{0});
-  add_row_product(RowProduct<A>{relative.d_rows, stride, rows, d_products, false, relative.query_rows, stride,
-                                kBackwardLanes, width});
+  add_row_product(RowProduct<A>{relative.d_rows, stride, rows, 0, d_products, false, relative.query_rows,
+                                stride, kBackwardLanes, width});
   const DistanceRows distances = distances_of(query_positions, key_positions, queries, piece);
   A* dr = dr_of_head(call, queries, scratch);
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -202,7 +201,7 @@ void join_query_gradients(const BackwardCall<T>& call, const FoldedRows& queries
                           BackwardScratch<T>& scratch) {
   using A = Accumulator<T>;
   const std::int64_t head_dim = scratch.tile.head_dim, stride = scratch.tile.stride;
-  A* const content = scratch.tile.dq_rows;
+  A* const content = scratch.tile.dq.rows;
   A* const position = scratch.relative.dq_rows;
   if (call.gradients.r.data != nullptr) {
     A* const du = scratch.relative.d_biases.data() + queries.head(0) % call.group() * head_dim;
@@ -214,7 +213,9 @@ void join_query_gradients(const BackwardCall<T>& call, const FoldedRows& queries
       }
     }
   }
-  for (std::int64_t at = 0; at < queries.rows.size() * stride; ++at) content[at] += position[at];
+  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
+    for (std::int64_t d = 0; d < head_dim; ++d) content[t * stride + d] += position[t * stride + d];
+  }
 }
 
 template <class T>

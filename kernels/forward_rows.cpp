@@ -39,11 +39,11 @@ void load_state(const AttentionState<A>& state, std::int64_t batch, const Folded
                 ForwardTile<A>& tile) {
   begin_from_nothing(tile);
   bool any = false;
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    tile.maximum[t] = *state.maximum.row(batch, queries.head(t), queries.token(t));
-    tile.sum[t] = *state.sum.row(batch, queries.head(t), queries.token(t));
+  queries.for_each([&](std::int64_t t, std::int64_t head, std::int64_t token) {
+    tile.maximum[t] = *state.maximum.row(batch, head, token);
+    tile.sum[t] = *state.sum.row(batch, head, token);
     any = any || tile.sum[t] != A{0};
-  }
+  });
   if (!any) return;
   const auto rows = rows_of<kForwardLanes>(state.o, batch, queries);
   rows_to_lanes<A>(rows.data(), queries.rows.size(), tile.head_dim, tile.outputs, kForwardLanes);
@@ -57,10 +57,10 @@ void load_state(const AttentionState<A>& state, std::int64_t batch, const Folded
 template <class A>
 void store_state(const ForwardTile<A>& tile, const AttentionState<A>& state, std::int64_t batch,
                  const FoldedRows& queries) {
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    *state.maximum.row(batch, queries.head(t), queries.token(t)) = tile.maximum[t];
-    *state.sum.row(batch, queries.head(t), queries.token(t)) = tile.sum[t];
-  }
+  queries.for_each([&](std::int64_t t, std::int64_t head, std::int64_t token) {
+    *state.maximum.row(batch, head, token) = tile.maximum[t];
+    *state.sum.row(batch, head, token) = tile.sum[t];
+  });
   const auto rows = rows_of<kForwardLanes>(state.o, batch, queries);
   lanes_to_rows<A>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, nullptr, rows.data());
 }
@@ -69,14 +69,13 @@ template <class T>
 void store_result(const ForwardTile<Accumulator<T>>& tile, const ForwardResult<T>& result, std::int64_t batch,
                   const FoldedRows& queries) {
   using A = Accumulator<T>;
-  std::array<A, kForwardLanes> factor{};
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    factor[static_cast<std::size_t>(t)] = tile.sum[t] != A{0} ? A{1} / tile.sum[t] : A{0};
-    *result.lse.row(batch, queries.head(t), queries.token(t)) = lse_of(tile.maximum[t], tile.sum[t]);
-  }
+  alignas(64) A lse[kForwardLanes], factors[kForwardLanes];
+  finish_tile(tile, lse, factors);
+  queries.for_each([&](std::int64_t t, std::int64_t head, std::int64_t token) {
+    *result.lse.row(batch, head, token) = lse[t];
+  });
   const auto rows = rows_of<kForwardLanes>(result.o, batch, queries);
-  lanes_to_rows<T>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, factor.data(),
-                   rows.data());
+  lanes_to_rows<T>(tile.outputs, kForwardLanes, queries.rows.size(), tile.head_dim, factors, rows.data());
 }
 
 template <class T>

@@ -31,7 +31,7 @@ template <class A, class E>
 struct BackwardStep {
   BackwardTile<A>& tile;
   const BackwardOperands<E>& operands;
-  const KeyGradients<A>& gradients;
+  KeyGradients<A>& gradients;
   const Piece& piece;
   const TileBias<A>& bias;
   bool add_to_scores;

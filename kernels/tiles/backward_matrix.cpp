@@ -97,7 +97,7 @@ bool covered(const Piece& piece) {
 }
 
 void backward_matrix(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
-                     const KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
+                     KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
                      const detail::BackwardScores<float>& scores, const PairScores& pairs) {
   const MatrixStep call{tile, operands, gradients, piece, bias, false, scores.weights, scores.d_scores};
   const std::int64_t steps = detail::whole_steps(piece.keys.size());
@@ -122,8 +122,8 @@ void backward_matrix(BackwardTile<float>& tile, const BackwardOperands<Pair>& op
                       .steps = kBackwardLanes / kMatrixDepth,
                       .add = true});
   };
-  add_keys(gradients.dv, pairs.weights, operands.d_o_rows);
-  add_keys(gradients.dk, pairs.d_scores, operands.query_rows);
+  add_keys(gradients.dv.rows, pairs.weights, operands.d_o_rows);
+  add_keys(gradients.dk.rows, pairs.d_scores, operands.query_rows);
   detail::multiply({.left = operands.k_rows + key / 2,
                     .left_row = operands.k_rows_stride,
                     .right = pairs.d_scores_keys,
@@ -136,9 +136,8 @@ void backward_matrix(BackwardTile<float>& tile, const BackwardOperands<Pair>& op
                     .add = true});
 }
 #else
-void backward_matrix(BackwardTile<float>&, const BackwardOperands<Pair>&, const KeyGradients<float>&,
-                     const Piece&, const TileBias<float>&, const detail::BackwardScores<float>&,
-                     const PairScores&) {
+void backward_matrix(BackwardTile<float>&, const BackwardOperands<Pair>&, KeyGradients<float>&, const Piece&,
+                     const TileBias<float>&, const detail::BackwardScores<float>&, const PairScores&) {
   std::abort();  // pair_products() is never matrix for this target
 }
 #endif
@@ -153,9 +152,8 @@ HWY_EXPORT(backward_matrix);
 namespace detail {
 
 void backward_tile_by_matrix(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
-                             const KeyGradients<float>& gradients, const Piece& piece,
-                             const TileBias<float>& bias, const BackwardScores<float>& scores,
-                             const PairScores& pairs) {
+                             KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
+                             const BackwardScores<float>& scores, const PairScores& pairs) {
   HWY_DYNAMIC_DISPATCH(backward_matrix)(tile, operands, gradients, piece, bias, scores, pairs);
 }
 

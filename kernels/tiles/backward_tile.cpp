@@ -16,6 +16,7 @@
 #include <hwy/highway.h>
 
 #include "kernels/tiles/backward-inl.h"
+#include "kernels/tiles/wide-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 #if LONGSEQ_MAY_DOT
@@ -23,8 +24,10 @@ HWY_BEFORE_NAMESPACE();
 #endif
 namespace longseq::HWY_NAMESPACE {
 using detail::BackwardScores;
+using detail::kLog2E;
 using detail::PairScores;
 using detail::RowProduct;
+using detail::RowSums;
 using detail::Span;
 
 /// The product of `keys`, kRows at a time, and one step of lanes, finished by Stage.
@@ -84,49 +87,55 @@ HWY_INLINE void lane_piece(const BackwardStep<A, E>& call) {
 }
 
 /// The rows of a product with head_dim as lanes, for one or both columns of vectors from dimension `dim` on.
-template <int kRows>
-struct AddRows {
-  template <int kLast, bool kTransposed, class A, class E>
-  static HWY_NOINLINE void columns(Interval rows, const RowProduct<A, E>& product, std::int64_t dim) {
-    const Tag<A> d;
-    const std::int64_t lanes = lanes_of<A>();
-    constexpr std::int64_t kLeftRow = kTransposed ? 1 : kBackwardLanes / Element<E>::kValues;
-    constexpr std::int64_t kLeftStep = kTransposed ? kBackwardLanes : 1;
-    const std::int64_t out_row = product.out_row;
-    const E* HWY_RESTRICT left = product.left + rows.begin * kLeftRow;
-    A* HWY_RESTRICT out = product.out + rows.begin * out_row + dim;
-    for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
-      // The old sums are added last: loaded first they would hold up the products.
-      Vec<A> sums[kRows][kColumns];
-      multiply<kRows, 0, kLast, A>(sums, Left{left, Constant<kLeftRow>(), Constant<kLeftStep>()},
-                                   Right<E>{product.right + dim, product.right_row}, product.count);
+/// kAdd: to what they hold.
+template <bool kAdd>
+struct ProductRows {
+  template <int kRows>
+  struct Step {
+    template <int kLast, bool kTransposed, class A, class E>
+    static HWY_NOINLINE void columns(Interval rows, const RowProduct<A, E>& product, std::int64_t dim) {
+      const Tag<A> d;
+      const std::int64_t lanes = lanes_of<A>();
+      constexpr std::int64_t kLeftRow = kTransposed ? 1 : kBackwardLanes / Element<E>::kValues;
+      constexpr std::int64_t kLeftStep = kTransposed ? kBackwardLanes : 1;
+      const std::int64_t out_row = product.out_row;
+      const E* HWY_RESTRICT left = product.left + rows.begin * kLeftRow;
+      A* HWY_RESTRICT out = product.out + rows.begin * out_row + dim;
+      for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
+        // The old sums are added last: loaded first they would hold up the products.
+        Vec<A> sums[kRows][kColumns];
+        multiply<kRows, 0, kLast, A>(sums, Left{left, Constant<kLeftRow>(), Constant<kLeftStep>()},
+                                     Right<E>{product.right + dim, product.right_row}, product.count);
 #pragma GCC unroll 12
-      for (int r = 0; r < kRows; ++r) {
+        for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
-        for (int c = 0; c < kLast; ++c) {
-          A* at = out + r * out_row + c * lanes;
-          hn::Store(hn::Add(sums[r][c], hn::Load(d, at)), d, at);
+          for (int c = 0; c < kLast; ++c) {
+            A* at = out + r * out_row + c * lanes;
+            hn::Store(kAdd ? hn::Add(sums[r][c], hn::Load(d, at)) : sums[r][c], d, at);
+          }
         }
+        left += kRows * kLeftRow;
+        out += kRows * out_row;
       }
-      left += kRows * kLeftRow;
-      out += kRows * out_row;
     }
-  }
-  template <class A, class E>
-  static HWY_INLINE void run(Interval rows, const RowProduct<A, E>& product, const std::int64_t& dim) {
-    const bool both = dim + lanes_of<A>() < product.width;
-    if (product.transposed) {
-      both ? columns<2, true>(rows, product, dim) : columns<1, true>(rows, product, dim);
-    } else {
-      both ? columns<2, false>(rows, product, dim) : columns<1, false>(rows, product, dim);
+    template <class A, class E>
+    static HWY_INLINE void run(Interval rows, const RowProduct<A, E>& product, const std::int64_t& dim) {
+      const bool both = dim + lanes_of<A>() < product.width;
+      if (product.transposed) {
+        both ? columns<2, true>(rows, product, dim) : columns<1, true>(rows, product, dim);
+      } else {
+        both ? columns<2, false>(rows, product, dim) : columns<1, false>(rows, product, dim);
+      }
     }
-  }
+  };
 };
 
 template <class A, class E>
 HWY_INLINE void add_rows(const RowProduct<A, E>& product) {
-  for (std::int64_t dim = 0; dim < product.width; dim += kColumns * lanes_of<A>())
-    in_groups<AddRows>(0, product.rows, product, dim);
+  for (std::int64_t dim = 0; dim < product.width; dim += kColumns * lanes_of<A>()) {
+    in_groups<ProductRows<true>::template Step>(0, product.added, product, dim);
+    in_groups<ProductRows<false>::template Step>(product.added, product.rows, product, dim);
+  }
 }
 
 /// The scores of a whole piece as the left operands of the last three products: rows of keys for dv and dk,
@@ -142,24 +151,25 @@ struct LeftScores {
 template <class A, class E>
 HWY_INLINE void add_gradients(const BackwardStep<A, E>& call, const LeftScores<E>& left) {
   constexpr std::int64_t kValues = Element<E>::kValues;
-  const BackwardTile<A>& tile = call.tile;
   const BackwardOperands<E>& operands = call.operands;
-  const std::int64_t width = tile.width, stride = tile.stride;
+  const std::int64_t width = call.tile.width, stride = call.tile.stride;
   for (int s = 0; s < call.piece.span_count; ++s) {
     const Span span = call.piece.joined(s);
-    const std::int64_t first = span.first_lane / kValues, lanes = span.last_lane - span.first_lane;
-    const std::int64_t key = span.keys.begin - operands.origin, keys = span.keys.size();
-    const std::int64_t at = call.row(span.keys.begin) / kValues;
-    add_rows(RowProduct<A, E>{call.gradients.dv + key * stride, stride, keys, left.weights + at + first,
-                              false, operands.d_o.first + first * operands.d_o.stride, operands.d_o.stride,
-                              lanes / kValues, width});
-    add_rows(RowProduct<A, E>{call.gradients.dk + key * stride, stride, keys, left.d_scores + at + first,
-                              false, operands.queries.first + first * operands.queries.stride,
-                              operands.queries.stride, lanes / kValues, width});
-    add_rows(RowProduct<A, E>{tile.dq_rows + span.first_lane * stride, stride, lanes,
-                              left.d_scores_keys + at + span.first_lane, true,
-                              operands.k_rows + key / kValues * operands.k_rows_stride,
-                              operands.k_rows_stride, keys / kValues, width});
+    const Interval lanes{span.first_lane, span.last_lane};
+    const Interval keys{span.keys.begin - operands.origin, span.keys.end - operands.origin};
+    const std::int64_t first = lanes.begin / kValues, at = call.row(span.keys.begin) / kValues;
+    const auto add = [&](RowSums<A>& sums, Interval rows, const E* own, bool transposed, const E* right,
+                         std::int64_t right_row, std::int64_t count) HWY_ATTR {
+      add_rows(RowProduct<A, E>{sums.rows + rows.begin * stride, stride, rows.size(),
+                                sums.begin(rows, stride), own, transposed, right, right_row, count / kValues,
+                                width});
+    };
+    add(call.gradients.dv, keys, left.weights + at + first, false,
+        operands.d_o.first + first * operands.d_o.stride, operands.d_o.stride, lanes.size());
+    add(call.gradients.dk, keys, left.d_scores + at + first, false,
+        operands.queries.first + first * operands.queries.stride, operands.queries.stride, lanes.size());
+    add(call.tile.dq, lanes, left.d_scores_keys + at + lanes.begin, true,
+        operands.k_rows + keys.begin / kValues * operands.k_rows_stride, operands.k_rows_stride, keys.size());
   }
 }
 
@@ -170,15 +180,40 @@ HWY_INLINE void backward_piece(const BackwardStep<A, A>& call) {
   add_gradients(call, LeftScores<A>{call.weights, call.d_scores, call.d_scores});
 }
 
-#define LONGSEQ_DEFINE(A, name)                                                                       \
-  void backward_##name(BackwardTile<A>& tile, const BackwardOperands<A>& operands,                    \
-                       const KeyGradients<A>& gradients, const Piece& piece, const TileBias<A>& bias, \
-                       bool add_to_scores, const BackwardScores<A>& scores) {                         \
-    backward_piece<A>(                                                                                \
-        {tile, operands, gradients, piece, bias, add_to_scores, scores.weights, scores.d_scores});    \
-  }                                                                                                   \
-  void add_rows_##name(const RowProduct<A>& product) {                                                \
-    add_rows(product);                                                                                \
+/// 2^(the rest) in f64: it is a factor of every weight.
+template <class A>
+HWY_INLINE void split(const A* lse, BackwardTile<A>& tile) {
+  const Wide wide;
+  for (std::int64_t lane = 0; lane < kBackwardLanes; lane += lanes_of<double>()) {
+    const auto own = load_wide(lse + lane);
+    const auto exponent = hn::IfThenZeroElse(hn::IsInf(own), hn::Mul(own, hn::Set(wide, kLog2E)));
+    const auto whole = hn::Round(exponent);
+    store_wide(whole, tile.lse_whole + lane);
+    store_wide(exp2_weight(wide, hn::Sub(whole, exponent)), tile.lse_factor + lane);
+  }
+  const Tag<A> d;
+  tile.far = false;
+  for (std::int64_t lane = 0; lane < kBackwardLanes; lane += lanes_of<A>()) {
+    const Vec<A> whole = hn::Load(d, tile.lse_whole + lane);
+    const TakenOff<Vec<A>> off = taken_off(d, whole, tile.score_scale);
+    hn::Store(off.lowest, d, tile.lse_lowest + lane);
+    hn::Store(off.shift, d, tile.lse_shift + lane);
+    tile.far = tile.far || !hn::AllFalse(d, hn::Gt(hn::Abs(whole), hn::Set(d, Exp2<A>::kMostWhole)));
+  }
+}
+
+#define LONGSEQ_DEFINE(A, name)                                                                    \
+  void split_##name(const A* lse, BackwardTile<A>& tile) {                                         \
+    split(lse, tile);                                                                              \
+  }                                                                                                \
+  void backward_##name(BackwardTile<A>& tile, const BackwardOperands<A>& operands,                 \
+                       KeyGradients<A>& gradients, const Piece& piece, const TileBias<A>& bias,    \
+                       bool add_to_scores, const BackwardScores<A>& scores) {                      \
+    backward_piece<A>(                                                                             \
+        {tile, operands, gradients, piece, bias, add_to_scores, scores.weights, scores.d_scores}); \
+  }                                                                                                \
+  void add_rows_##name(const RowProduct<A>& product) {                                             \
+    add_rows(product);                                                                             \
   }
 LONGSEQ_DEFINE(float, f32)
 LONGSEQ_DEFINE(double, f64)
@@ -206,7 +241,7 @@ HWY_NOINLINE void pair_scores(const BackwardStep<float, Pair>& call, const PairS
 }
 
 void backward_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
-                    const KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
+                    KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
                     const BackwardScores<float>& scores, const PairScores& pairs) {
   const BackwardStep<float, Pair> call{tile, operands, gradients,      piece,
                                        bias, false,    scores.weights, scores.d_scores};
@@ -216,8 +251,8 @@ void backward_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& ope
   add_gradients(call, LeftScores<Pair>{pairs.weights, pairs.d_scores, pairs.d_scores_keys});
 }
 #else
-void backward_pairs(BackwardTile<float>&, const BackwardOperands<Pair>&, const KeyGradients<float>&,
-                    const Piece&, const TileBias<float>&, const BackwardScores<float>&, const PairScores&) {
+void backward_pairs(BackwardTile<float>&, const BackwardOperands<Pair>&, KeyGradients<float>&, const Piece&,
+                    const TileBias<float>&, const BackwardScores<float>&, const PairScores&) {
   std::abort();  // pair_products() is never dot for this target
 }
 #endif
@@ -228,18 +263,22 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace longseq {
 
-#define LONGSEQ_DISPATCH(A, name)                                                                         \
-  HWY_EXPORT(backward_##name);                                                                            \
-  HWY_EXPORT(add_rows_##name);                                                                            \
-  namespace detail {                                                                                      \
-  void backward_tile(BackwardTile<A>& tile, const BackwardOperands<A>& operands,                          \
-                     const KeyGradients<A>& gradients, const Piece& piece, const TileBias<A>& bias,       \
-                     bool add_to_scores, const BackwardScores<A>& scores) {                               \
-    HWY_DYNAMIC_DISPATCH(backward_##name)(tile, operands, gradients, piece, bias, add_to_scores, scores); \
-  }                                                                                                       \
-  void add_row_product(const RowProduct<A>& product) {                                                    \
-    HWY_DYNAMIC_DISPATCH(add_rows_##name)(product);                                                       \
-  }                                                                                                       \
+#define LONGSEQ_DISPATCH(A, name)                                                                            \
+  HWY_EXPORT(split_##name);                                                                                  \
+  HWY_EXPORT(backward_##name);                                                                               \
+  HWY_EXPORT(add_rows_##name);                                                                               \
+  namespace detail {                                                                                         \
+  void split_lse(const A* lse, BackwardTile<A>& tile) {                                                      \
+    HWY_DYNAMIC_DISPATCH(split_##name)(lse, tile);                                                           \
+  }                                                                                                          \
+  void backward_tile(BackwardTile<A>& tile, const BackwardOperands<A>& operands, KeyGradients<A>& gradients, \
+                     const Piece& piece, const TileBias<A>& bias, bool add_to_scores,                        \
+                     const BackwardScores<A>& scores) {                                                      \
+    HWY_DYNAMIC_DISPATCH(backward_##name)(tile, operands, gradients, piece, bias, add_to_scores, scores);    \
+  }                                                                                                          \
+  void add_row_product(const RowProduct<A>& product) {                                                       \
+    HWY_DYNAMIC_DISPATCH(add_rows_##name)(product);                                                          \
+  }                                                                                                          \
   }
 LONGSEQ_DISPATCH(float, f32)
 LONGSEQ_DISPATCH(double, f64)
@@ -248,9 +287,8 @@ LONGSEQ_DISPATCH(double, f64)
 HWY_EXPORT(backward_pairs);
 namespace detail {
 void backward_tile_by_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
-                            const KeyGradients<float>& gradients, const Piece& piece,
-                            const TileBias<float>& bias, const BackwardScores<float>& scores,
-                            const PairScores& pairs) {
+                            KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
+                            const BackwardScores<float>& scores, const PairScores& pairs) {
   HWY_DYNAMIC_DISPATCH(backward_pairs)(tile, operands, gradients, piece, bias, scores, pairs);
 }
 }  // namespace detail

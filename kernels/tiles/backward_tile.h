@@ -1,6 +1,8 @@
 // The inside of the backward engine: one tile of queries meets a piece of keys. Not for use outside kernels/.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/tiles/coming.h"
 #include "kernels/tiles/tile.h"
 
@@ -20,11 +22,34 @@ constexpr std::int64_t packed_stride(std::int64_t head_dim) {
   return (groups + (groups % 2 == 0)) * kLaneGroup;
 }
 
+/// Rows of sums, [rows][stride]. Those from `held` on hold nothing yet: what a product writes first it sets,
+/// so that nothing has to be zero before.
+template <class A>
+struct RowSums {
+  A* rows = nullptr;
+  std::int64_t held = 0;
+
+  /// How many of these rows a product has to add to; it sets those that follow. Rows before them become
+  /// zero if they held nothing.
+  std::int64_t begin(Interval own, std::int64_t stride) {
+    complete(own.begin, stride);
+    const std::int64_t added = std::min(held - own.begin, own.size());
+    held = std::max(held, own.end);
+    return added;
+  }
+  /// Rows up to `end` that hold nothing become zero.
+  void complete(std::int64_t end, std::int64_t stride) {
+    if (held >= end) return;
+    std::fill(rows + held * stride, rows + end * stride, A{0});
+    held = end;
+  }
+};
+
 /// One tile of queries: what softmax left of them, and the gradient that they gather. Arrays are aligned to
 /// 64 bytes.
 template <class A>
 struct BackwardTile {
-  A* dq_rows;     // [kBackwardLanes][stride], without the factor c
+  RowSums<A> dq;  // kBackwardLanes, without the factor c
   A* dq_lanes;    // [head_dim][kBackwardLanes], the same; null where T is A
   A* lse_whole;   // [kBackwardLanes], lse·log2 e to the nearest whole number; 0 for a query that sees no key
   A* lse_factor;  // [kBackwardLanes], 2^-(the rest)
@@ -66,11 +91,11 @@ struct BackwardOperands {
   PlacedRows<E> d_o{};
 };
 
-/// The gradients of the task's keys, [keys][stride] each; dk without the factor c.
+/// The gradients of the task's keys; dk without the factor c.
 template <class A>
 struct KeyGradients {
-  A* dk;
-  A* dv;
+  RowSums<A> dk;
+  RowSums<A> dv;
 };
 
 /// Scores between two products, [kBackwardKeys][kBackwardLanes], the piece's first key first.
@@ -88,40 +113,44 @@ struct PairScores {
   Pair* d_scores_keys;  // [kBackwardKeys / 2][kBackwardLanes]
 };
 
-/// Adds to dk, dv and dq_rows what the piece's keys and the tile's queries give each other. add_to_scores:
+/// Fills what the tile keeps of its queries' lse, [kBackwardLanes]; ±∞ counts as 0.
+void split_lse(const float* lse, BackwardTile<float>& tile);
+void split_lse(const double* lse, BackwardTile<double>& tile);
+
+/// Adds to dk, dv and dq what the piece's keys and the tile's queries give each other. add_to_scores:
 /// see BackwardScores.
 void backward_tile(BackwardTile<float>& tile, const BackwardOperands<float>& operands,
-                   const KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
+                   KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
                    bool add_to_scores, const BackwardScores<float>& scores);
 void backward_tile(BackwardTile<double>& tile, const BackwardOperands<double>& operands,
-                   const KeyGradients<double>& gradients, const Piece& piece, const TileBias<double>& bias,
+                   KeyGradients<double>& gradients, const Piece& piece, const TileBias<double>& bias,
                    bool add_to_scores, const BackwardScores<double>& scores);
 
 /// The same with bfloat16 pairs: head_dim is even, the piece was cut with a granule of 2, a key beyond the
 /// block's end is zero. Only where pair_products() is
 /// PairProducts::dot (simd.h).
 void backward_tile_by_pairs(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
-                            const KeyGradients<float>& gradients, const Piece& piece,
-                            const TileBias<float>& bias, const BackwardScores<float>& scores,
-                            const PairScores& pairs);
+                            KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
+                            const BackwardScores<float>& scores, const PairScores& pairs);
 
 /// The same in the matrix unit: head_dim is a multiple of kMatrixDepth; k_stride is head_dim / 2 and k_rows
 /// the keys transposed, [head_dim][k_rows_stride], pairs of keys side by side. Up to kMatrixDepth keys beyond
-/// the last are zero, and as many rows of the gradients scratch. dq is summed in dq_lanes,
+/// the last are zero, and as many rows of the gradients scratch; all
+/// gradients of the task's keys hold something. dq is summed in dq_lanes,
 /// [head_dim][kBackwardLanes]. Only where matrix_unit_usable(), within a MatrixUnit.
 void backward_tile_by_matrix(BackwardTile<float>& tile, const BackwardOperands<Pair>& operands,
-                             const KeyGradients<float>& gradients, const Piece& piece,
-                             const TileBias<float>& bias, const BackwardScores<float>& scores,
-                             const PairScores& pairs);
+                             KeyGradients<float>& gradients, const Piece& piece, const TileBias<float>& bias,
+                             const BackwardScores<float>& scores, const PairScores& pairs);
 
 /// out[r][d] += Σ_n left[r][n] · right[n][d], r < rows, n < count elements, d < width, a multiple of
-/// kLaneGroup. Rows of left stand for kBackwardLanes values; `transposed`: it lies as left[n][r],
-/// kBackwardLanes elements a row.
+/// kLaneGroup; rows from `added` on are set to it. Rows of left stand for kBackwardLanes values;
+/// `transposed`: it lies as left[n][r], kBackwardLanes elements a row.
 template <class A, class E = A>
 struct RowProduct {
   A* out;
   std::int64_t out_row;
   std::int64_t rows;
+  std::int64_t added;
   const E* left;
   bool transposed;
   const E* right;

@@ -39,10 +39,9 @@ class Coming {
   template <class T>
   void add(const TensorView<T>& view, std::int64_t batch, const FoldedRows& queries) {
     if (queries.fold == 1) return add(view, batch, queries.first_head, queries.rows);
-    for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-      const std::int64_t token = queries.token(t);
-      add(view, batch, queries.head(t), {token, token + 1});
-    }
+    queries.for_each([&](std::int64_t /*lane*/, std::int64_t head, std::int64_t token) {
+      add(view, batch, head, {token, token + 1});
+    });
   }
 
   /// Asks for the next `lines` lines.

@@ -16,12 +16,20 @@ struct FoldedRows {
   std::int64_t fold = 1;  // heads of a token
   Interval rows;          // of the block's tokens · fold
 
-  // Most often nothing is folded, and dividing takes longer than all else that is done for a row.
-  std::int64_t token(std::int64_t lane) const {
-    return fold == 1 ? rows.begin + lane : (rows.begin + lane) / fold;
-  }
-  std::int64_t head(std::int64_t lane) const {
-    return fold == 1 ? first_head : first_head + (rows.begin + lane) % fold;
+  std::int64_t token(std::int64_t lane) const { return (rows.begin + lane) / fold; }
+  std::int64_t head(std::int64_t lane) const { return first_head + (rows.begin + lane) % fold; }
+
+  /// Calls visit(lane, head, token) for all lanes. Dividing for each would take longer than most of what is
+  /// done for a row.
+  template <class Visit>
+  void for_each(Visit visit) const {
+    std::int64_t own_head = head(0), own_token = token(0);
+    for (std::int64_t lane = 0; lane < rows.size(); ++lane) {
+      visit(lane, own_head, own_token);
+      if (++own_head < first_head + fold) continue;
+      own_head = first_head;
+      ++own_token;
+    }
   }
 };
 
@@ -29,8 +37,9 @@ struct FoldedRows {
 template <std::size_t kLanes, class T>
 std::array<T*, kLanes> rows_of(const TensorView<T>& view, std::int64_t batch, const FoldedRows& queries) {
   std::array<T*, kLanes> rows{};
-  for (std::int64_t t = 0; t < queries.rows.size(); ++t)
-    rows[static_cast<std::size_t>(t)] = view.row(batch, queries.head(t), queries.token(t));
+  queries.for_each([&](std::int64_t lane, std::int64_t head, std::int64_t token) {
+    rows[static_cast<std::size_t>(lane)] = view.row(batch, head, token);
+  });
   return rows;
 }
 

@@ -17,16 +17,19 @@
 #define HWY_TARGET_INCLUDE "kernels/tiles/forward_tile.cpp"
 #include <hwy/foreach_target.h>
 // foreach_target comes first: what follows is compiled once per instruction set.
+#include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
 #include "kernels/tiles/product-inl.h"
 #include "kernels/tiles/softmax-inl.h"
+#include "kernels/tiles/wide-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 #if LONGSEQ_MAY_DOT
 #pragma GCC target("avx512bf16")
 #endif
 namespace longseq::HWY_NAMESPACE {
+using detail::kLog2E;
 using detail::Span;
 
 constexpr std::int64_t kSumKeys = 96;  // values summed before they are added to the outputs
@@ -167,6 +170,32 @@ HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<E>& keys, const
   add_piece(call);
 }
 
+/// lse in f64: a maximum of some hundreds would take the bits of the sum's logarithm.
+template <class A>
+HWY_INLINE void finish(const ForwardTile<A>& tile, A* lse, A* factors) {
+  const Wide wide;
+  const auto nothing = hn::Set(wide, -std::numeric_limits<double>::infinity());
+  for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<double>()) {
+    const auto sum = load_wide(tile.sum + lane);
+    const auto log =
+        hn::MulAdd(load_wide(tile.maximum + lane), hn::Set(wide, 1 / kLog2E), hn::Log(wide, sum));
+    const auto finite = hn::IfThenElse(hn::IsFinite(sum), log, sum);  // hn::Log knows no other numbers
+    store_wide(hn::IfThenElse(hn::Eq(sum, hn::Zero(wide)), nothing, finite), lse + lane);
+  }
+  const Tag<A> d;
+  for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
+    const Vec<A> sum = hn::Load(d, tile.sum + lane);
+    hn::Store(hn::IfThenElseZero(hn::Ne(sum, hn::Zero(d)), hn::Div(hn::Set(d, A{1}), sum)), d,
+              factors + lane);
+  }
+}
+void finish_f32(const ForwardTile<float>& tile, float* lse, float* factors) {
+  finish(tile, lse, factors);
+}
+void finish_f64(const ForwardTile<double>& tile, double* lse, double* factors) {
+  finish(tile, lse, factors);
+}
+
 void attend_f32(ForwardTile<float>& tile, const KeyRows<float>& keys, const Piece& piece,
                 const TileBias<float>& bias, bool add_to_scores, float* scores) {
   attend_piece(tile, keys, piece, bias, add_to_scores, scores, scores);
@@ -195,6 +224,8 @@ namespace longseq {
 HWY_EXPORT(attend_f32);
 HWY_EXPORT(attend_f64);
 HWY_EXPORT(attend_pairs);
+HWY_EXPORT(finish_f32);
+HWY_EXPORT(finish_f64);
 
 namespace detail {
 
@@ -210,6 +241,13 @@ void attend_tile(ForwardTile<double>& tile, const KeyRows<double>& keys, const P
 void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
                           const TileBias<float>& bias, float* scores, Pair* weights) {
   HWY_DYNAMIC_DISPATCH(attend_pairs)(tile, keys, piece, bias, scores, weights);
+}
+
+void finish_tile(const ForwardTile<float>& tile, float* lse, float* factors) {
+  HWY_DYNAMIC_DISPATCH(finish_f32)(tile, lse, factors);
+}
+void finish_tile(const ForwardTile<double>& tile, double* lse, double* factors) {
+  HWY_DYNAMIC_DISPATCH(finish_f64)(tile, lse, factors);
 }
 
 }  // namespace detail

@@ -59,24 +59,24 @@ Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& quer
   Outlook outlook;
   outlook.core[0] = outlook.core[1] = {0, kFar};
   lanes.count = queries.rows.size();
-  std::int64_t token = -1;
+  std::int64_t token = -1, position = 0;
   Interval rows[2];
-  std::int64_t position = 0;
-  for (std::int64_t lane = 0; lane < width; ++lane) {
-    if (lane == lanes.count) rows[0] = rows[1] = {};
-    if (lane < lanes.count && queries.token(lane) != token) {
-      token = queries.token(lane);
-      position = block_positions.at(token);
-      const VisibleKeys visible = pattern.visible_keys(position);
-      rows[0] = keys.rows_in(visible.first);
-      rows[1] = keys.rows_in(visible.second);
-    }
+  const auto fill = [&](std::int64_t lane) {
     lanes.position[lane] = static_cast<Index<A>>(position - keys.start);
     for (int i = 0; i < 2; ++i) {
       lanes.visible_begin[i][lane] = static_cast<Index<A>>(rows[i].begin);
       lanes.visible_size[i][lane] = static_cast<Index<A>>(rows[i].size());
     }
-    if (lane >= lanes.count) continue;
+  };
+  queries.for_each([&](std::int64_t lane, std::int64_t /*head*/, std::int64_t own_token) {
+    if (own_token != token) {
+      token = own_token;
+      position = block_positions.at(token);
+      const VisibleKeys visible = pattern.visible_keys(position);
+      rows[0] = keys.rows_in(visible.first);
+      rows[1] = keys.rows_in(visible.second);
+    }
+    fill(lane);
     Outlook::Group& group = outlook.groups[lane / kLaneGroup];
     if (lane % kLaneGroup == 0) {
       ++outlook.count;
@@ -86,7 +86,9 @@ Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& quer
       group.core[i] = intersect(group.core[i], rows[i]);
       group.hull[i] = hull_of(group.hull[i], rows[i]);
     }
-  }
+  });
+  rows[0] = rows[1] = {};
+  for (std::int64_t lane = lanes.count; lane < width; ++lane) fill(lane);
   for (int g = 0; g < outlook.count; ++g) {
     for (int i = 0; i < 2; ++i) {
       outlook.hull[i] = hull_of(outlook.hull[i], outlook.groups[g].hull[i]);

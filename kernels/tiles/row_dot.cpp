@@ -6,25 +6,10 @@
 // foreach_target comes first: what follows is compiled once per instruction set.
 #include <hwy/highway.h>
 
+#include "kernels/tiles/wide-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-using Wide = hn::ScalableTag<double>;
-
-HWY_INLINE hn::Vec<Wide> load_wide(const double* at) {
-  return hn::LoadU(Wide(), at);
-}
-HWY_INLINE hn::Vec<Wide> load_wide(const float* at) {
-  return hn::PromoteTo(Wide(), hn::LoadU(hn::Rebind<float, Wide>(), at));
-}
-HWY_INLINE hn::Vec<Wide> load_wide(const BFloat16* at) {
-  const hn::Rebind<std::uint16_t, Wide> narrow;
-  const hn::Rebind<std::uint32_t, Wide> wide;
-  const auto bits = hn::PromoteTo(wide, hn::LoadU(narrow, reinterpret_cast<const std::uint16_t*>(at)));
-  return hn::PromoteTo(Wide(), hn::BitCast(hn::Rebind<float, Wide>(), hn::ShiftLeft<16>(bits)));
-}
-
 template <class T>
 HWY_INLINE double dot(const T* HWY_RESTRICT left, const T* HWY_RESTRICT right, std::int64_t head_dim) {
   const Wide d;

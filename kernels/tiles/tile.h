@@ -51,10 +51,12 @@ Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& quer
 /// Fills lanes.table, of all lanes, for the heads of these queries.
 template <class A>
 void find_tables(const FoldedRows& queries, const DistanceBias<A>& bias, Lanes<A>& lanes) {
-  for (std::int64_t lane = 0; lane < kMostLanes; ++lane) {
-    const std::int64_t head = queries.head(lane < lanes.count ? lane : 0);
-    lanes.table[lane] = static_cast<Index<A>>(head * bias.row_size() + bias.reach);
-  }
+  const auto table = [&](std::int64_t head) {
+    return static_cast<Index<A>>(head * bias.row_size() + bias.reach);
+  };
+  queries.for_each(
+      [&](std::int64_t lane, std::int64_t head, std::int64_t /*token*/) { lanes.table[lane] = table(head); });
+  std::fill(lanes.table + lanes.count, lanes.table + kMostLanes, table(queries.head(0)));
 }
 
 /// Keys that the same lanes see, or nearly: `masked` where some pair of them is not visible.
