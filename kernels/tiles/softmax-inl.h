@@ -82,7 +82,7 @@ HWY_INLINE V base_of(D d, V maximum) {
 }
 
 struct Raised {
-  bool any;    // some maximum moved: everything summed before must decay
+  bool any;    // some maximum of something moved: everything summed before must decay
   bool large;  // some maximum is beyond most_maximum
 };
 
@@ -112,7 +112,7 @@ HWY_INLINE Raised raise_maximum(const ForwardStep<A, E>& call, A scale, A* HWY_R
     const Vec<A> maximum = hn::IfThenElse(passed, maximum_of<A, E>(block), old_maximum);
     hn::Store(maximum, d, call.tile.maximum + lane);
     hn::Store(exp2_weight(d, hn::Sub(old_maximum, base_of(d, maximum))), d, decay + lane);
-    raised.any = raised.any || !hn::AllFalse(d, passed);
+    raised.any = raised.any || !hn::AllFalse(d, hn::And(passed, hn::Gt(old_maximum, nothing)));
     const Vec<A> largest = hn::Max(maximum, block);
     const auto counts = hn::And(hn::Ne(largest, nothing), hn::Gt(hn::Abs(largest), limit));
     raised.large = raised.large || !hn::AllFalse(d, counts);
