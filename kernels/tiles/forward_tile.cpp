@@ -32,7 +32,7 @@ namespace longseq::HWY_NAMESPACE {
 using detail::kLog2E;
 using detail::Span;
 
-constexpr std::int64_t kSumKeys = 96;  // values summed before they are added to the outputs
+constexpr std::int64_t kSumKeys = 128;  // values summed before they are added to the outputs, at most
 
 /// Scores of `keys`, kRows at a time, for the columns of one step of lanes; raises block_maximum. Scores are
 /// q·k, or with a bias the finished exponents of 2. kPlain: there is no mask, no bias, nothing to add.
@@ -139,7 +139,8 @@ struct AddValues {
   }
 };
 
-/// kSumKeys keys at a time, so that their weights and values are in the first-level cache for all dimensions.
+/// At most kSumKeys keys at a time, in parts alike, so that their weights and values are in the first-level
+/// cache for all dimensions and few keys are never alone.
 template <class A, class E>
 HWY_INLINE void add_piece(const ForwardStep<A, E>& call) {
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += kColumns * lanes_of<A>()) {
@@ -147,8 +148,10 @@ HWY_INLINE void add_piece(const ForwardStep<A, E>& call) {
       const Span span = call.piece.joined(s);
       const Columns columns = columns_within<A>(lane, span.first_lane, span.last_lane);
       if (columns == Columns::none) continue;
-      for (std::int64_t key = span.keys.begin; key < span.keys.end; key += kSumKeys) {
-        const Interval keys{key, std::min(key + kSumKeys, span.keys.end)};
+      const std::int64_t parts = (span.keys.size() + kSumKeys - 1) / kSumKeys;
+      const std::int64_t part = (span.keys.size() + 2 * parts - 1) / (2 * parts) * 2;  // pairs stay together
+      for (std::int64_t key = span.keys.begin; key < span.keys.end; key += part) {
+        const Interval keys{key, std::min(key + part, span.keys.end)};
         in_groups<AddValues>(0, call.tile.head_dim, call, lane, columns, keys);
       }
     }
