@@ -22,6 +22,7 @@ constexpr std::int64_t kMostHeads = 16;  // tasks enough for the threads of a no
 struct Probe {
   std::int64_t queries;
   std::int64_t keys;
+  bool as_large = true;     // tensors as large as the rank's share of the case: rows come from as far away
   std::int64_t window = 0;  // keys before the query; 0: the full pattern
 
   Pattern pattern() const {
@@ -31,13 +32,21 @@ struct Probe {
 };
 // Large; few keys, so that the rows of queries weigh; few queries, for those of keys; a narrow window, for
 // what masks cost.
-constexpr Probe kLarge{2048, 2048}, kFewKeys{2048, 96}, kFewQueries{64, 2048}, kWindow{2048, 2048, 128};
+constexpr Probe kLarge{2048, 2048, false}, kFewKeys{2048, 96}, kFewQueries{64, 2048},
+    kWindow{2048, 2048, true, 128};
 
 /// Of any rank: all must measure the same.
 int most_threads(MPI_Comm comm, const ThreadTeam& team) {
   int threads = team.threads();
   MPI_Allreduce(MPI_IN_PLACE, &threads, 1, MPI_INT, MPI_MAX, comm);
   return threads;
+}
+
+/// Query rows of all heads and batch entries that a rank has, about.
+std::int64_t share_of(MPI_Comm comm, const Case& c) {
+  int ranks = 1;
+  MPI_Comm_size(comm, &ranks);
+  return c.batch * c.heads * c.seq_len / ranks;
 }
 
 template <class T>
@@ -48,7 +57,8 @@ class Timing {
       : comm_(comm),
         team_(team),
         relative_(c.position == "relative"),
-        shape_{1, std::min<std::int64_t>(2 * most_threads(comm, team), kMostHeads), kLarge.queries,
+        few_heads_(std::min<std::int64_t>(2 * most_threads(comm, team), kMostHeads)),
+        shape_{1, std::clamp(share_of(comm, c) / kLarge.queries, few_heads_, kMostHeads), kLarge.queries,
                c.head_dim},
         q_(shape_),
         keys_({2, shape_.heads, shape_.tokens, c.head_dim}),
@@ -72,9 +82,14 @@ class Timing {
   double seconds(Probe probe, Pass pass) {
     const Pattern pattern = probe.pattern();
     const Run query_positions{0, 1, probe.queries}, key_positions{0, 1, probe.keys};
-    const auto of_queries = [&](auto& tensor) { return tensor.view().tokens({0, probe.queries}); };
-    const auto keys = keys_.view().tokens({0, probe.keys});
-    const auto d_keys = d_keys_.view().tokens({0, probe.keys});
+    const auto part = [&](auto& tensor, std::int64_t tokens) {
+      auto view = tensor.view().tokens({0, tokens});
+      view.shape.heads = heads_of(probe);
+      return view;
+    };
+    const auto of_queries = [&](auto& tensor) { return part(tensor, probe.queries); };
+    const auto keys = part(keys_, probe.keys);
+    const auto d_keys = part(d_keys_, probe.keys);
     const AttentionState<A> state{of_queries(state_), of_queries(maximum_), of_queries(sum_)};
     const QueryBlock<T> block{
         of_queries(q_), query_positions, state, {{first_half(keys), second_half(keys), key_positions}}};
@@ -120,7 +135,7 @@ class Timing {
       problem.pass = pass;
       problem.relative = relative_;
       return pass_flops(problem,
-                        shape_.heads * probe.pattern().area({0, 1, probe.queries}, {0, 1, probe.keys}));
+                        heads_of(probe) * probe.pattern().area({0, 1, probe.queries}, {0, 1, probe.keys}));
     };
     const auto rows = [&](std::int64_t count) {
       return static_cast<double>(count * shape_.heads * shape_.head_dim);
@@ -138,6 +153,8 @@ class Timing {
   }
 
  private:
+  std::int64_t heads_of(const Probe& probe) const { return probe.as_large ? shape_.heads : few_heads_; }
+
   /// Terms of the case's kind, as large as the probes need; relative keys need not be those of any W_R.
   void make_position(const Case& c) {
     if (c.position == "relative") {
@@ -167,6 +184,7 @@ class Timing {
   MPI_Comm comm_;
   ThreadTeam& team_;
   bool relative_;
+  std::int64_t few_heads_;
   Shape shape_;
   Tensor<T> q_, keys_, o_;
   Tensor<A> state_, maximum_, sum_, lse_, dq_, d_keys_;

@@ -67,9 +67,9 @@ double median_of(
   return seconds[static_cast<std::size_t>(trips / 2)];
 }
 
-/// B/s that each rank sends while all shift `size` bytes to the next, the slowest rank's. With `cold`, each
-/// trip goes to another place of the buffers.
-double shift_rate(MPI_Comm comm, const std::vector<char>& out, std::vector<char>& in, std::int64_t size,
+/// B/s that each rank sends while all shift `size` bytes to the next, the slowest rank's. With `cold`, all
+/// that the message leaves of the buffers is written before each trip.
+double shift_rate(MPI_Comm comm, std::vector<char>& out, std::vector<char>& in, std::int64_t size,
                   bool cold = false) {
   int rank = 0, ranks = 1;
   MPI_Comm_rank(comm, &rank);
@@ -77,17 +77,17 @@ double shift_rate(MPI_Comm comm, const std::vector<char>& out, std::vector<char>
   const int count = static_cast<int>(size);
   const int next = (rank + 1) % ranks, previous = (rank + ranks - 1) % ranks;
   barrier_watched(comm);
-  std::int64_t at = 0;
   const auto exchange = [&] {
-    MPI_Sendrecv(out.data() + at, count, MPI_BYTE, next, kTag, in.data() + at, count, MPI_BYTE, previous,
-                 kTag, comm, MPI_STATUS_IGNORE);
+    MPI_Sendrecv(out.data(), count, MPI_BYTE, next, kTag, in.data(), count, MPI_BYTE, previous, kTag, comm,
+                 MPI_STATUS_IGNORE);
   };
-  const auto go_on = [&] {
+  const auto forget = [&] {
     if (!cold) return;
-    at = at + 2 * size <= static_cast<std::int64_t>(out.size()) ? at + size : 0;
+    for (std::vector<char>* buffer : {&out, &in}) std::fill(buffer->begin() + size, buffer->end(), 1);
     barrier_watched(comm);
   };
-  double shift = median_of(trips_for(size), exchange, go_on);
+  constexpr int kColdTrips = 7;
+  double shift = median_of(cold ? kColdTrips : trips_for(size), exchange, forget);
   MPI_Allreduce(MPI_IN_PLACE, &shift, 1, MPI_DOUBLE, MPI_MAX, comm);
   return static_cast<double>(size) / shift;
 }
@@ -99,7 +99,8 @@ MessageCosts measure_messages(MPI_Comm comm) {
   MessageCosts costs;
   if (ranks == 1) return costs;
   costs.sizes = message_sizes();
-  constexpr std::int64_t kBuffer = 32 << 20;  // bytes, more than the caches that a core has to itself
+  constexpr std::int64_t kBuffer = 32 << 20;     // bytes, more than the caches that a core has to itself
+  constexpr std::int64_t kLeastCold = 32 << 10;  // below it a message is its latency
   std::vector<char> out(static_cast<std::size_t>(std::max(kBuffer, costs.sizes.back())), 1), in(out.size());
   const int last = ranks - 1;
   for (const std::int64_t size : costs.sizes) {
@@ -122,7 +123,8 @@ MessageCosts measure_messages(MPI_Comm comm) {
     costs.latency.push_back(half);
     costs.pingpong_bandwidth.push_back(static_cast<double>(size) / half);
     costs.ring_bandwidth.push_back(shift_rate(comm, out, in, size));
-    costs.cold_bandwidth.push_back(shift_rate(comm, out, in, size, true));
+    costs.cold_bandwidth.push_back(size < kLeastCold ? costs.ring_bandwidth.back()
+                                                     : shift_rate(comm, out, in, size, true));
   }
   return costs;
 }
@@ -148,8 +150,7 @@ double ring_shift_rate(MPI_Comm comm) {
   MPI_Comm_size(comm, &ranks);
   double best = 0;
   for (const std::int64_t size : {std::int64_t{256} << 10, std::int64_t{2} << 20}) {
-    const std::vector<char> out(static_cast<std::size_t>(size), 1);
-    std::vector<char> in(out.size());
+    std::vector<char> out(static_cast<std::size_t>(size), 1), in(out.size());
     if (ranks > 1) best = std::max(best, shift_rate(comm, out, in, size));
   }
   return best;

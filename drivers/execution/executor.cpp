@@ -23,11 +23,6 @@ class Stopwatch {
   double start_;
 };
 
-bool is_gradient(const RankPlan& plan, int buffer) {
-  const Payload payload = buffer_of(plan, buffer).payload;
-  return payload == Payload::query_gradients || payload == Payload::key_gradients;
-}
-
 template <class A>
 void set_to_zero(const TermGradients<A>& gradients, const PositionTerms<A>& terms, std::int64_t heads) {
   if (gradients.bias != nullptr) std::fill_n(gradients.bias, heads * terms.bias.row_size(), A{0});
@@ -48,17 +43,14 @@ Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, cons
       tensors_(tensors),
       memory_(problem_, plan_, tensors),
       messages_(comm, problem_, plan_, memory_),
-      answers_(problem_, plan_, memory_) {
-  std::vector<bool> begun(plan_.buffers.size(), false);
-  for (const Step& step : plan_.steps) {
-    for (const Transfer& receive : step.receives) begun[static_cast<std::size_t>(receive.buffer)] = true;
-  }
-  for (const Step& step : plan_.steps) prepare(step, begun);
+      answers_(problem_, plan_, memory_),
+      fresh_(fresh_gradients(plan_)) {
+  for (const Step& step : plan_.steps) prepare(step);
   moments_.resize(plan_.steps.size());
 }
 
 template <class T>
-void Executor<T>::prepare(const Step& step, std::vector<bool>& begun) {
+void Executor<T>::prepare(const Step& step) {
   Work work;
   if (backward()) {
     work.backward = backward_waves<T>(problem_, memory_, step.tiles);
@@ -66,18 +58,6 @@ void Executor<T>::prepare(const Step& step, std::vector<bool>& begun) {
     work.forward = forward_waves<T>(problem_, memory_, step.tiles,
                                     [this](const Tile& tile) { return answers_.state_of(tile); });
   }
-  const auto touch = [&](int buffer) {
-    const auto index = static_cast<std::size_t>(buffer);
-    if (buffer < kOwnBuffers || begun[index] || !is_gradient(plan_, buffer)) return;
-    work.fresh.push_back(buffer);
-    begun[index] = true;
-  };
-  for (const Tile& tile : step.tiles) {
-    touch(tile.into);
-    touch(tile.key_gradients);
-  }
-  for (const Merge& merge : step.merges) touch(merge.into);
-  for (const Transfer& send : step.sends) touch(send.buffer);
   work_.push_back(std::move(work));
 }
 
@@ -142,7 +122,7 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
     Stopwatch watch(times.merging);
     for (const Transfer& send : step.sends) answers_.finish(send.buffer);
     for (const Merge& merge : step.merges) answers_.finish(merge.into);
-    for (const int buffer : work.fresh) set_to_zero(memory_.template view<A>(buffer));
+    for (const int buffer : fresh_[number]) set_to_zero(memory_.template view<A>(buffer));
   }
   {
     Stopwatch watch(times.communication);

@@ -56,12 +56,11 @@ class Executor {
   struct Work {
     std::vector<ForwardWave<T>> forward;
     std::vector<BackwardWave<T>> backward;
-    std::vector<int> fresh;  // gradients that this step is the first to touch
   };
 
   bool backward() const { return problem_.pass == Pass::backward; }
   /// `begun`: [buffer] whether an earlier step has touched it, or it is received.
-  void prepare(const Step& step, std::vector<bool>& begun);
+  void prepare(const Step& step);
   void begin();
   void run_step(std::size_t number, bool overlap, PassTimes& times);
   void compute(const Work& work);
@@ -76,9 +75,10 @@ class Executor {
   PlanMemory<T> memory_;
   Messages<T> messages_;
   Answers<T> answers_;
-  std::vector<Work> work_;            // [step]
-  std::vector<StepMoments> moments_;  // [step]
-  double polling_ = 0;                // s, of the pass
+  std::vector<Work> work_;               // [step]
+  std::vector<std::vector<int>> fresh_;  // [step]: see fresh_gradients()
+  std::vector<StepMoments> moments_;     // [step]
+  double polling_ = 0;                   // s, of the pass
 };
 
 }  // namespace longseq

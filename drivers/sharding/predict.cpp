@@ -9,7 +9,11 @@
 namespace longseq {
 namespace {
 
-constexpr double kAccesses = 3;  // of memory for an addition: two reads and a write
+// What touching a byte takes, in bytes of the memory's bandwidth: a triad counts three accesses, of four that
+// take place, since a line is read before it is written.
+constexpr double kRead = 0.75;
+constexpr double kWrite = 1.5;
+constexpr double kChange = 1.5;  // read and written back
 
 /// Rows of the queries that see any of the keys. The ends of what a query sees rise with its position, but
 /// for the first rows of a global pattern, which are few and left out; everyone sees its first keys.
@@ -55,20 +59,29 @@ double compute_seconds(const Problem& problem, const Machine& machine, const Ste
   return seconds;
 }
 
+/// Bytes of a buffer's rows.
+double bytes_of(const Problem& problem, const Buffer& buffer) {
+  return static_cast<double>(tokens_in(buffer.positions) *
+                             bytes_per_row(problem, buffer.payload, buffer.heads));
+}
+
 /// What a pass does with the rank's own tensors: forward it divides the outputs, in the accumulator's type,
-/// by their sums; backward it takes delta from the outputs and their gradients, and begins the other
-/// gradients.
+/// by their sums, in place where storage is as wide; backward it takes delta from the outputs and their
+/// gradients, and sets the other gradients to zero.
 double own_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan) {
-  const auto of = [&](Payload payload) {
-    return bytes_per_row(problem, payload, all_heads(problem, payload));
-  };
-  const std::int64_t bytes =
-      problem.pass == Pass::forward
-          ? of(Payload::outputs) * (1 + problem.accumulator_bytes / problem.element_bytes)
-          : of(Payload::outputs) + of(Payload::output_gradients) + of(Payload::query_gradients) +
-                of(Payload::key_gradients);
-  return static_cast<double>(tokens_in(buffer_of(plan, kOwnOutputs).positions) * bytes) /
-         machine.memory_bandwidth;
+  const auto own = [&](int buffer) { return bytes_of(problem, buffer_of(plan, buffer)); };
+  double bytes = 0;
+  if (problem.pass == Pass::backward) {
+    bytes = kRead * (own(kOwnOutputs) + own(kOwnOutputGradients)) +
+            kWrite * (own(kOwnQueryGradients) + own(kOwnKeyGradients));
+  } else if (problem.element_bytes == problem.accumulator_bytes) {
+    bytes = kChange * own(kOwnOutputs);
+  } else {
+    const auto ratio =
+        static_cast<double>(problem.accumulator_bytes) / static_cast<double>(problem.element_bytes);
+    bytes = (kRead * ratio + kWrite) * own(kOwnOutputs);
+  }
+  return bytes / machine.memory_bandwidth;
 }
 
 bool same_node(const Machine& machine, int a, int b) {
@@ -97,31 +110,33 @@ Arrival arrival(const Machine& machine, int rank, const StepCost& step) {
 
 std::vector<StepCost> price(const Problem& problem, const Machine& machine, const RankPlan& plan) {
   std::vector<StepCost> steps;
-  for (const Step& step : plan.steps) {
+  const std::vector<std::vector<int>> fresh = fresh_gradients(plan);
+  for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+    const Step& step = plan.steps[s];
     StepCost cost;
     cost.compute = compute_seconds(problem, machine, step);
     std::map<int, double> from;
-    const auto bytes_of = [&](const Transfer& transfer) {
-      return static_cast<double>(
-          count_rows(transfer.rows) *
-          bytes_per_row(problem, buffer_of(plan, transfer.buffer).payload, transfer.heads));
-    };
-    for (const Transfer& receive : step.receives) from[receive.peer] += bytes_of(receive);
+    for (const Transfer& receive : step.receives) {
+      from[receive.peer] +=
+          static_cast<double>(count_rows(receive.rows) *
+                              bytes_per_row(problem, buffer_of(plan, receive.buffer).payload, receive.heads));
+    }
+    double touched = 0;  // bytes of the memory's bandwidth
     for (int peer = 0; step.allgather_keys && peer < problem.layout.ranks; ++peer) {
-      if (peer != plan.rank) {
-        from[peer] +=
-            static_cast<double>(tokens_in(problem.layout.shard(peer)) *
-                                bytes_per_row(problem, Payload::keys, all_heads(problem, Payload::keys)));
+      const auto bytes =
+          static_cast<double>(tokens_in(problem.layout.shard(peer)) *
+                              bytes_per_row(problem, Payload::keys, all_heads(problem, Payload::keys)));
+      if (peer == plan.rank) {
+        touched += (kRead + kWrite) * bytes;  // the own keys, to their place among the others
+      } else {
+        from[peer] += bytes;
       }
     }
     for (const auto& [peer, bytes] : from) cost.incoming.push_back({peer, bytes});
-    for (const Merge& merge : step.merges) {
-      const Buffer& part = buffer_of(plan, merge.from);
-      cost.merge +=
-          kAccesses *
-          static_cast<double>(tokens_in(part.positions) * bytes_per_row(problem, part.payload, part.heads)) /
-          machine.memory_bandwidth;
-    }
+    for (const int buffer : fresh[s]) touched += kWrite * bytes_of(problem, buffer_of(plan, buffer));
+    for (const Merge& merge : step.merges)
+      touched += (kRead + kChange) * bytes_of(problem, buffer_of(plan, merge.from));
+    cost.merge = touched / machine.memory_bandwidth;
     steps.push_back(std::move(cost));
   }
   if (!steps.empty())

@@ -3,7 +3,8 @@
 // A rank's step costs its tiles' FLOPs and rows, at the kernels' rate; messages cost latency and bytes over
 // bandwidth, from the moment both ends are in the step. From other nodes they come while tiles are computed;
 // within a node the rank's own cores copy them, so their time adds up. A step ends when both are done;
-// gradients and partial results are then joined at the memory's bandwidth. Ranks wait for each other's steps.
+// gradients and partial results are then joined at the memory's bandwidth, at which gradients are set to
+// zero first and the own keys copied to their place among all. Ranks wait for each other's steps.
 #pragma once
 
 #include <functional>
@@ -20,7 +21,7 @@ struct StepCost {
     double bytes;
   };
   double compute = 0;  // s
-  double merge = 0;    // s
+  double merge = 0;    // s: joining, and what else touches memory beside the tiles
   std::vector<Incoming> incoming;
 };
 
