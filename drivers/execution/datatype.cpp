@@ -17,13 +17,6 @@ int as_count(std::int64_t value) {
   return static_cast<int>(value);
 }
 
-/// The type, its successors `bytes` apart.
-Datatype every(MPI_Datatype type, MPI_Aint bytes) {
-  MPI_Datatype spaced = MPI_DATATYPE_NULL;
-  MPI_Type_create_resized(type, 0, bytes, &spaced);
-  return Datatype(spaced);
-}
-
 }  // namespace
 
 Datatype contiguous(std::int64_t count, MPI_Datatype element) {
@@ -35,24 +28,36 @@ Datatype contiguous(std::int64_t count, MPI_Datatype element) {
 
 Datatype rows_of_planes(const Rows& rows, const PlaneSelection& selection) {
   const Datatype row = contiguous(selection.row_bytes, MPI_BYTE);
-  std::vector<int> lengths, offsets;
-  for (const Interval& interval : rows) {
-    lengths.push_back(as_count(interval.size()));
-    offsets.push_back(as_count(interval.begin));
+  // Neighbours are one block, and a type that needs no other extent keeps its own: Open MPI copies what it
+  // does not see to be one block piece by piece, at two thirds of the rate.
+  std::vector<int> lengths;
+  std::vector<MPI_Aint> places;
+  std::int64_t end = -1;  // of the last block
+  const auto add = [&](std::int64_t first, std::int64_t count) {
+    if (first == end && lengths.back() + count <= std::numeric_limits<int>::max()) {
+      lengths.back() += static_cast<int>(count);
+    } else {
+      lengths.push_back(as_count(count));
+      places.push_back(static_cast<MPI_Aint>(first * selection.row_bytes));
+    }
+    end = first + count;
+  };
+  for (std::int64_t plane = selection.chosen.begin; plane < selection.chosen.end; ++plane) {
+    for (const Interval& interval : rows) add(plane * selection.rows + interval.begin, interval.size());
   }
-  MPI_Datatype plane = MPI_DATATYPE_NULL;
-  MPI_Type_indexed(static_cast<int>(lengths.size()), lengths.data(), offsets.data(), row.get(), &plane);
-  const Datatype plane_owner(plane);
-  const MPI_Aint plane_bytes = static_cast<MPI_Aint>(selection.rows * selection.row_bytes);
-  const Datatype spaced = every(plane, plane_bytes);
-  if (selection.chosen.size() == selection.planes)
-    return contiguous(selection.entries * selection.planes, spaced.get());
-  const MPI_Aint first = static_cast<MPI_Aint>(selection.chosen.begin) * plane_bytes;
   MPI_Datatype entry = MPI_DATATYPE_NULL;
-  MPI_Type_create_hindexed_block(1, as_count(selection.chosen.size()), &first, spaced.get(), &entry);
-  const Datatype entry_owner(entry);
-  return contiguous(selection.entries,
-                    every(entry, static_cast<MPI_Aint>(selection.planes) * plane_bytes).get());
+  MPI_Type_create_hindexed(static_cast<int>(lengths.size()), lengths.data(), places.data(), row.get(),
+                           &entry);
+  Datatype entry_owner(entry);
+  if (selection.entries == 1) {
+    MPI_Type_commit(&entry);
+    return entry_owner;
+  }
+  MPI_Datatype spaced = MPI_DATATYPE_NULL;
+  MPI_Type_create_resized(
+      entry, 0, static_cast<MPI_Aint>(selection.planes * selection.rows * selection.row_bytes), &spaced);
+  const Datatype spaced_owner(spaced);
+  return contiguous(selection.entries, spaced);
 }
 
 std::int64_t payload_bytes(MPI_Datatype type) {
