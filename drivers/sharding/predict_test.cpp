@@ -74,6 +74,21 @@ TEST(Predict, CopyingWithinANodeIsNotHidden) {
   EXPECT_NEAR(predicted(problem, machine, "ring"), compute + message, 1e-9);
 }
 
+TEST(Predict, MemoryIsTouchedByOwnTensorsCopiesAndZeros) {
+  Machine machine = simple_machine(1e30, 1e30);
+  machine.memory_bandwidth = 1e9;
+  const double outputs = kBytesOfABlock / 2 / 1e9;  // s to touch as many bytes, of a rank
+  // Outputs are divided in place; an all-gather copies the own keys, twice as many, as well.
+  EXPECT_NEAR(predicted(full_problem(2), machine, "ring"), 1.5 * outputs, 1e-12);
+  EXPECT_NEAR(predicted(full_problem(2), machine, "allgather"), (1.5 + 2.25 * 2) * outputs, 1e-12);
+  // Outputs and their gradients are read, dq, dk and dv set to zero.
+  EXPECT_NEAR(predicted(full_problem(1, Pass::backward), machine, "ring"), (0.75 * 2 + 1.5 * 3) * outputs,
+              1e-12);
+  // A ring of two besides: the gradients of the other's keys begin as zero; the own ones that come are added.
+  EXPECT_NEAR(predicted(full_problem(2, Pass::backward), machine, "ring"),
+              (0.75 * 2 + 1.5 * 3 + 1.5 * 2 + 2.25 * 2) * outputs, 1e-12);
+}
+
 TEST(Predict, ARankWaitsForALateOne) {
   const Machine machine = simple_machine(1, 1e30);
   std::vector<std::vector<StepCost>> ranks(2);
