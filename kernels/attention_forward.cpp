@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
 #include <algorithm>
@@ -7,7 +8,6 @@
 #include <tuple>
 
 #include "kernels/attention.h"
-#include "kernels/forward_rows.h"
 #include "kernels/forward_task.h"
 #include "kernels/parallel_rows.h"
 #include "kernels/task_queue.h"
@@ -112,17 +112,26 @@ template <class T>
 void finish_attention(const AttentionState<Accumulator<T>>& state, TensorView<T> o,
                       TensorView<Accumulator<T>> lse) {
   using A = Accumulator<T>;
-  const std::int64_t head_dim = state.o.shape.head_dim;
-  parallel_rows(state.o.shape, [&](std::int64_t b, std::int64_t h, std::int64_t t) {
-    const A sum = *state.sum.row(b, h, t);
-    const A* in = state.o.row(b, h, t);
-    T* out = o.row(b, h, t);
-    *lse.row(b, h, t) = detail::lse_of(*state.maximum.row(b, h, t), sum);
-    if (sum == A{0}) {
-      std::fill_n(out, head_dim, T{});
-      return;
+  const Shape& shape = state.o.shape;
+  constexpr std::int64_t kRows = detail::kForwardLanes;
+  const std::int64_t blocks = (shape.tokens + kRows - 1) / kRows;
+  tbb::parallel_for(std::int64_t{0}, shape.batch * shape.heads * blocks, [&](std::int64_t task) {
+    const std::int64_t b = task / blocks / shape.heads, h = task / blocks % shape.heads;
+    const std::int64_t begin = task % blocks * kRows, count = std::min(kRows, shape.tokens - begin);
+    alignas(64) A maximum[kRows]{}, sum[kRows]{}, own_lse[kRows], factors[kRows];
+    for (std::int64_t t = 0; t < count; ++t) {
+      maximum[t] = *state.maximum.row(b, h, begin + t);
+      sum[t] = *state.sum.row(b, h, begin + t);
     }
-    for (std::int64_t d = 0; d < head_dim; ++d) out[d] = static_cast<T>(in[d] / sum);
+    detail::finish_rows(maximum, sum, own_lse, factors);
+    for (std::int64_t t = 0; t < count; ++t) {
+      *lse.row(b, h, begin + t) = own_lse[t];
+      const A* in = state.o.row(b, h, begin + t);
+      T* out = o.row(b, h, begin + t);
+      // A row that has seen no key has outputs that may be uninitialised.
+      for (std::int64_t d = 0; d < shape.head_dim; ++d)
+        out[d] = sum[t] == A{0} ? T{} : static_cast<T>(in[d] * factors[t]);
+    }
   });
 }
 

@@ -70,7 +70,7 @@ void store_result(const ForwardTile<Accumulator<T>>& tile, const ForwardResult<T
                   const FoldedRows& queries) {
   using A = Accumulator<T>;
   alignas(64) A lse[kForwardLanes], factors[kForwardLanes];
-  finish_tile(tile, lse, factors);
+  finish_rows(tile.maximum, tile.sum, lse, factors);
   queries.for_each([&](std::int64_t t, std::int64_t head, std::int64_t token) {
     *result.lse.row(batch, head, token) = lse[t];
   });

@@ -1,21 +1,11 @@
 // How rows of the forward engine's tensors get into its tiles and out of them. Not for use outside kernels/.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
-#include <limits>
 
 #include "kernels/forward_task.h"
 
 namespace longseq::detail {
-
-/// The lse of a row's streaming state; −∞ of a row that has seen no key.
-template <class A>
-A lse_of(A maximum, A sum) {
-  constexpr double kLn2 = 0.69314718055994530942;
-  if (sum == A{0}) return -std::numeric_limits<A>::infinity();
-  return static_cast<A>(kLn2 * (static_cast<double>(maximum) + std::log2(static_cast<double>(sum))));
-}
 
 /// The tile's queries q become q + u; `position_queries`, as tile.queries, q + v. They are of one head.
 template <class A>

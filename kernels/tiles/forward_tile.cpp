@@ -175,28 +175,27 @@ HWY_INLINE void attend_piece(ForwardTile<A>& tile, const KeyRows<E>& keys, const
 
 /// lse in f64: a maximum of some hundreds would take the bits of the sum's logarithm.
 template <class A>
-HWY_INLINE void finish(const ForwardTile<A>& tile, A* lse, A* factors) {
+HWY_INLINE void finish(const A* maximum, const A* sums, A* lse, A* factors) {
   const Wide wide;
   const auto nothing = hn::Set(wide, -std::numeric_limits<double>::infinity());
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<double>()) {
-    const auto sum = load_wide(tile.sum + lane);
-    const auto log =
-        hn::MulAdd(load_wide(tile.maximum + lane), hn::Set(wide, 1 / kLog2E), hn::Log(wide, sum));
+    const auto sum = load_wide(sums + lane);
+    const auto log = hn::MulAdd(load_wide(maximum + lane), hn::Set(wide, 1 / kLog2E), hn::Log(wide, sum));
     const auto finite = hn::IfThenElse(hn::IsFinite(sum), log, sum);  // hn::Log knows no other numbers
     store_wide(hn::IfThenElse(hn::Eq(sum, hn::Zero(wide)), nothing, finite), lse + lane);
   }
   const Tag<A> d;
   for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
-    const Vec<A> sum = hn::Load(d, tile.sum + lane);
+    const Vec<A> sum = hn::Load(d, sums + lane);
     hn::Store(hn::IfThenElseZero(hn::Ne(sum, hn::Zero(d)), hn::Div(hn::Set(d, A{1}), sum)), d,
               factors + lane);
   }
 }
-void finish_f32(const ForwardTile<float>& tile, float* lse, float* factors) {
-  finish(tile, lse, factors);
+void finish_f32(const float* maximum, const float* sum, float* lse, float* factors) {
+  finish(maximum, sum, lse, factors);
 }
-void finish_f64(const ForwardTile<double>& tile, double* lse, double* factors) {
-  finish(tile, lse, factors);
+void finish_f64(const double* maximum, const double* sum, double* lse, double* factors) {
+  finish(maximum, sum, lse, factors);
 }
 
 void attend_f32(ForwardTile<float>& tile, const KeyRows<float>& keys, const Piece& piece,
@@ -246,11 +245,11 @@ void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, c
   HWY_DYNAMIC_DISPATCH(attend_pairs)(tile, keys, piece, bias, scores, weights);
 }
 
-void finish_tile(const ForwardTile<float>& tile, float* lse, float* factors) {
-  HWY_DYNAMIC_DISPATCH(finish_f32)(tile, lse, factors);
+void finish_rows(const float* maximum, const float* sum, float* lse, float* factors) {
+  HWY_DYNAMIC_DISPATCH(finish_f32)(maximum, sum, lse, factors);
 }
-void finish_tile(const ForwardTile<double>& tile, double* lse, double* factors) {
-  HWY_DYNAMIC_DISPATCH(finish_f64)(tile, lse, factors);
+void finish_rows(const double* maximum, const double* sum, double* lse, double* factors) {
+  HWY_DYNAMIC_DISPATCH(finish_f64)(maximum, sum, lse, factors);
 }
 
 }  // namespace detail

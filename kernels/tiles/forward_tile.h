@@ -45,9 +45,9 @@ void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, c
 void attend_tile_by_matrix(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
                            const TileBias<float>& bias, float* scores, Pair* weights);
 
-/// What the queries of a tile that has seen all its keys get, [kForwardLanes] each: lse = ln Σ exp, −∞ where
-/// no key was seen, and what their outputs are to be multiplied by.
-void finish_tile(const ForwardTile<float>& tile, float* lse, float* factors);
-void finish_tile(const ForwardTile<double>& tile, double* lse, double* factors);
+/// What the streaming state of kForwardLanes queries that have seen all their keys gives: lse = ln Σ exp, −∞
+/// where no key was seen, and what their outputs are to be multiplied by, 0 there. Aligned to 64 bytes.
+void finish_rows(const float* maximum, const float* sum, float* lse, float* factors);
+void finish_rows(const double* maximum, const double* sum, double* lse, double* factors);
 
 }  // namespace longseq::detail
