@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
 #include <algorithm>
@@ -112,24 +111,21 @@ template <class T>
 void finish_attention(const AttentionState<Accumulator<T>>& state, TensorView<T> o,
                       TensorView<Accumulator<T>> lse) {
   using A = Accumulator<T>;
-  const Shape& shape = state.o.shape;
   constexpr std::int64_t kRows = detail::kForwardLanes;
-  const std::int64_t blocks = (shape.tokens + kRows - 1) / kRows;
-  tbb::parallel_for(std::int64_t{0}, shape.batch * shape.heads * blocks, [&](std::int64_t task) {
-    const std::int64_t b = task / blocks / shape.heads, h = task / blocks % shape.heads;
-    const std::int64_t begin = task % blocks * kRows, count = std::min(kRows, shape.tokens - begin);
+  const std::int64_t head_dim = state.o.shape.head_dim;
+  parallel_row_blocks(state.o.shape, kRows, [&](std::int64_t b, std::int64_t h, Interval tokens) {
     alignas(64) A maximum[kRows]{}, sum[kRows]{}, own_lse[kRows], factors[kRows];
-    for (std::int64_t t = 0; t < count; ++t) {
-      maximum[t] = *state.maximum.row(b, h, begin + t);
-      sum[t] = *state.sum.row(b, h, begin + t);
+    for (std::int64_t t = 0; t < tokens.size(); ++t) {
+      maximum[t] = *state.maximum.row(b, h, tokens.begin + t);
+      sum[t] = *state.sum.row(b, h, tokens.begin + t);
     }
     detail::finish_rows(maximum, sum, own_lse, factors);
-    for (std::int64_t t = 0; t < count; ++t) {
-      *lse.row(b, h, begin + t) = own_lse[t];
-      const A* in = state.o.row(b, h, begin + t);
-      T* out = o.row(b, h, begin + t);
+    for (std::int64_t t = 0; t < tokens.size(); ++t) {
+      *lse.row(b, h, tokens.begin + t) = own_lse[t];
+      const A* in = state.o.row(b, h, tokens.begin + t);
+      T* out = o.row(b, h, tokens.begin + t);
       // A row that has seen no key has outputs that may be uninitialised.
-      for (std::int64_t d = 0; d < shape.head_dim; ++d)
+      for (std::int64_t d = 0; d < head_dim; ++d)
         out[d] = sum[t] == A{0} ? T{} : static_cast<T>(in[d] * factors[t]);
     }
   });

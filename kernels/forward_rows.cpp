@@ -1,7 +1,6 @@
 #include "kernels/forward_rows.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <type_traits>
 

@@ -9,17 +9,24 @@
 
 namespace longseq {
 
+/// Calls work(b, h, tokens) for every batch entry, head and interval of at most `rows` tokens; calls run at
+/// the same time.
+template <class Work>
+void parallel_row_blocks(const Shape& shape, std::int64_t rows, const Work& work) {
+  const std::int64_t blocks = (shape.tokens + rows - 1) / rows;
+  tbb::parallel_for(std::int64_t{0}, shape.batch * shape.heads * blocks, [&](std::int64_t task) {
+    const std::int64_t head = task / blocks;
+    const std::int64_t begin = task % blocks * rows;
+    work(head / shape.heads, head % shape.heads, Interval{begin, std::min(begin + rows, shape.tokens)});
+  });
+}
+
 /// Calls work(b, h, t) for every batch entry, head and token; calls run at the same time.
 template <class Work>
 void parallel_rows(const Shape& shape, const Work& work) {
   constexpr std::int64_t kRowsPerTask = 256;
-  const std::int64_t blocks = (shape.tokens + kRowsPerTask - 1) / kRowsPerTask;
-  tbb::parallel_for(std::int64_t{0}, shape.batch * shape.heads * blocks, [&](std::int64_t task) {
-    const std::int64_t head = task / blocks;
-    const std::int64_t begin = task % blocks * kRowsPerTask;
-    for (std::int64_t t = begin; t < std::min(begin + kRowsPerTask, shape.tokens); ++t) {
-      work(head / shape.heads, head % shape.heads, t);
-    }
+  parallel_row_blocks(shape, kRowsPerTask, [&](std::int64_t b, std::int64_t h, Interval tokens) {
+    for (std::int64_t t = tokens.begin; t < tokens.end; ++t) work(b, h, t);
   });
 }
 

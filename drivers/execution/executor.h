@@ -59,7 +59,6 @@ class Executor {
   };
 
   bool backward() const { return problem_.pass == Pass::backward; }
-  /// `begun`: [buffer] whether an earlier step has touched it, or it is received.
   void prepare(const Step& step);
   void begin();
   void run_step(std::size_t number, bool overlap, PassTimes& times);

@@ -8,26 +8,29 @@
 
 #include <hwy/highway.h>
 
-#include "kernels/tiles/exp2.h"
-
 HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-using detail::Exp2;
 
-// 2^r on [−1/2, 1/2], near-minimax, highest power first. Relative errors: 9e-8 and 3.2e-18. The last is
-// exactly 1: decays are whole powers of 2, and a decay of nothing must be 1, or sums drift with the length of
-// the sequence.
+/// The numbers by which 2^x is split into a whole power and a rest, and the terms of 2^r on [−1/2, 1/2],
+/// near-minimax, highest power first. Relative errors: 9e-8 and 3.2e-18. The last is exactly 1: decays are
+/// whole powers of 2, and a decay of nothing must be 1, or sums drift with the length of the sequence.
 template <class T>
-struct Exp2Terms;
+struct Exp2;
 template <>
-struct Exp2Terms<float> {
+struct Exp2<float> {
+  static constexpr float kRound = 12582912.0f + 127;  // 1.5·2^23: adding it rounds to a whole number
+  static constexpr float kLowest = -127.25f;          // rounded, the exponent of 0
+  static constexpr float kMostWhole = 2097152.0f;     // kRound ± it lies where whole numbers lie 1 apart
   static constexpr float kCoefficients[] = {1.32647273e-3f, 9.67151299e-3f, 5.55073358e-2f,
                                             2.40222424e-1f, 6.93147004e-1f, 1.0f};
   static constexpr int kMantissaBits = 23;
 };
 template <>
-struct Exp2Terms<double> {
+struct Exp2<double> {
+  static constexpr double kRound = 6755399441055744.0 + 1023;  // 1.5·2^52
+  static constexpr double kLowest = -1023.25;
+  static constexpr double kMostWhole = 1125899906842624.0;
   static constexpr double kCoefficients[] = {
       4.455817908336064493e-10, 7.0741942972885210056e-9, 1.0178057087733941105e-7, 1.3215432535912376166e-6,
       1.5252733841556772589e-5, 1.5403530463724354e-4,    1.3333558146406470697e-3, 9.6181291075872566681e-3,
@@ -52,15 +55,14 @@ HWY_INLINE TakenOff<V> taken_off(D d, V whole, hn::TFromD<D> scale) {
 template <class D>
 struct Powers {
   static constexpr int kTerms =
-      sizeof(Exp2Terms<hn::TFromD<D>>::kCoefficients) / sizeof(Exp2Terms<hn::TFromD<D>>::kCoefficients[0]);
+      sizeof(Exp2<hn::TFromD<D>>::kCoefficients) / sizeof(Exp2<hn::TFromD<D>>::kCoefficients[0]);
   hn::Vec<D> terms[kTerms];
 };
 template <class D>
 HWY_INLINE Powers<D> powers(D d) {
   Powers<D> p;
 #pragma GCC unroll 16
-  for (int i = 0; i < Powers<D>::kTerms; ++i)
-    p.terms[i] = hn::Set(d, Exp2Terms<hn::TFromD<D>>::kCoefficients[i]);
+  for (int i = 0; i < Powers<D>::kTerms; ++i) p.terms[i] = hn::Set(d, Exp2<hn::TFromD<D>>::kCoefficients[i]);
   return p;
 }
 template <class D>
@@ -86,8 +88,7 @@ HWY_INLINE V exp2_weight(D d, V score, V scale, const TakenOff<V>& off, const Po
   V p = powers.terms[0];
 #pragma GCC unroll 16
   for (int i = 1; i < Powers<D>::kTerms; ++i) p = hn::MulAdd(p, r, powers.terms[i]);
-  const V power =
-      hn::BitCast(d, hn::ShiftLeft<Exp2Terms<hn::TFromD<D>>::kMantissaBits>(hn::BitCast(di, shifted)));
+  const V power = hn::BitCast(d, hn::ShiftLeft<Exp2<hn::TFromD<D>>::kMantissaBits>(hn::BitCast(di, shifted)));
   return hn::Mul(p, power);
 }
 template <class D, class V = hn::Vec<D>>

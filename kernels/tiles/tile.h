@@ -2,6 +2,7 @@
 // and who of the ones sees which of the others. Not for use outside kernels/.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
