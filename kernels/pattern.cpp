@@ -4,86 +4,16 @@
 
 #include <stdexcept>
 
+#include "kernels/bands.h"
+
 namespace longseq {
+
+using detail::Band;
+using detail::document_of;
+using detail::Edge;
+using detail::right_of;
+
 namespace {
-
-/// One end of a band of keys: a fixed position, or the query's own position plus an offset.
-struct Edge {
-  bool follows_query;
-  std::int64_t offset;
-};
-
-/// For each query of a piece, the keys [low, high). Ends may lie outside the sequence.
-struct Band {
-  Edge low;
-  Edge high;
-};
-
-constexpr Edge fixed(std::int64_t position) {
-  return {false, position};
-}
-constexpr Edge from_query(std::int64_t offset) {
-  return {true, offset};
-}
-
-std::int64_t right_of(const Pattern& pattern) {
-  return pattern.causal ? 0 : pattern.window_right;
-}
-
-Edge last_key(const Pattern& pattern) {
-  return pattern.causal ? from_query(1) : fixed(pattern.seq_len);
-}
-
-Interval document_of(const Pattern& pattern, std::int64_t i) {
-  const auto& starts = pattern.document_starts;
-  const auto next = std::upper_bound(starts.begin(), starts.end(), i);
-  return {*(next - 1), next == starts.end() ? pattern.seq_len : *next};
-}
-
-/// Calls visit(queries, band) for pieces of `queries` in which the visible keys are one band; a query that
-/// sees two intervals is visited twice. Together the visits hold every visible pair exactly once.
-template <class Visit>
-void for_each_band(const Pattern& pattern, Run queries, Visit visit) {
-  const auto part = [&](Interval positions) { return queries.slice(queries.rows_in(positions)); };
-  const auto visit_part = [&](Interval positions, Band band) {
-    if (const Run piece = part(positions); !piece.empty()) visit(piece, band);
-  };
-  const Interval everything{0, pattern.seq_len};
-  switch (pattern.kind) {
-    case PatternKind::full:
-      visit_part(everything, {fixed(0), last_key(pattern)});
-      return;
-    case PatternKind::local:
-      visit_part(everything, {from_query(-pattern.window_left), from_query(right_of(pattern) + 1)});
-      return;
-    case PatternKind::global: {
-      const std::int64_t g = pattern.global_tokens;
-      const std::int64_t detached =
-          g + pattern.window_left;  // from here on, a gap between globals and window
-      const Edge window_end = from_query(right_of(pattern) + 1);
-      visit_part({0, g}, {fixed(0), last_key(pattern)});
-      visit_part({g, detached}, {fixed(0), window_end});
-      visit_part({detached, pattern.seq_len}, {fixed(0), fixed(g)});
-      visit_part({detached, pattern.seq_len}, {from_query(-pattern.window_left), window_end});
-      return;
-    }
-    case PatternKind::segment:
-      for (std::int64_t row = 0; row < queries.count;) {
-        const std::int64_t start = queries.at(row) / pattern.segment_length * pattern.segment_length;
-        const Interval segment{start, start + pattern.segment_length};
-        visit_part(segment, {fixed(start - pattern.memory_length), from_query(1)});
-        row = queries.rows_before(segment.end);
-      }
-      return;
-    case PatternKind::document:
-      for (std::int64_t row = 0; row < queries.count;) {
-        const Interval document = document_of(pattern, queries.at(row));
-        visit_part(document, {fixed(document.begin), pattern.causal ? from_query(1) : fixed(document.end)});
-        row = queries.rows_before(document.end);
-      }
-      return;
-  }
-}
 
 /// sum over t = 0..count-1 of clamp(first + t·step, 0, limit); step >= 0.
 std::int64_t clamped_sum(std::int64_t first, std::int64_t step, std::int64_t count, std::int64_t limit) {
@@ -211,7 +141,7 @@ std::int64_t Pattern::area() const {
 
 std::int64_t Pattern::area(Run queries, Run keys) const {
   std::int64_t visible = 0;
-  for_each_band(*this, queries, [&](Run piece, Band band) {
+  detail::for_each_band(*this, queries, [&](Run piece, Band band) {
     visible += keys_before(piece, band.high, keys) - keys_before(piece, band.low, keys);
   });
   return visible;

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <limits>
 
 #include "kernels/tiles/tile.h"
 
@@ -51,56 +50,6 @@ void add_span(const Outlook& outlook, Piece& piece, Interval keys, std::int64_t 
 
 }  // namespace
 
-template <class A>
-Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& queries, Run keys,
-             std::int64_t width, Lanes<A>& lanes) {
-  constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
-  constexpr std::int64_t kWhole = 8;  // keys, so that no few of them are left over beside a mask
-  Outlook outlook;
-  outlook.core[0] = outlook.core[1] = {0, kFar};
-  lanes.count = queries.rows.size();
-  std::int64_t token = -1, position = 0;
-  Interval rows[2];
-  const auto fill = [&](std::int64_t lane) {
-    lanes.position[lane] = static_cast<Index<A>>(position - keys.start);
-    for (int i = 0; i < 2; ++i) {
-      lanes.visible_begin[i][lane] = static_cast<Index<A>>(rows[i].begin);
-      lanes.visible_size[i][lane] = static_cast<Index<A>>(rows[i].size());
-    }
-  };
-  queries.for_each([&](std::int64_t lane, std::int64_t /*head*/, std::int64_t own_token) {
-    if (own_token != token) {
-      token = own_token;
-      position = block_positions.at(token);
-      const VisibleKeys visible = pattern.visible_keys(position);
-      rows[0] = keys.rows_in(visible.first);
-      rows[1] = keys.rows_in(visible.second);
-    }
-    fill(lane);
-    Outlook::Group& group = outlook.groups[lane / kLaneGroup];
-    if (lane % kLaneGroup == 0) {
-      ++outlook.count;
-      group = {{rows[0], rows[1]}, {rows[0], rows[1]}};
-    }
-    for (int i = 0; i < 2; ++i) {
-      group.core[i] = intersect(group.core[i], rows[i]);
-      group.hull[i] = hull_of(group.hull[i], rows[i]);
-    }
-  });
-  rows[0] = rows[1] = {};
-  for (std::int64_t lane = lanes.count; lane < width; ++lane) fill(lane);
-  for (int g = 0; g < outlook.count; ++g) {
-    for (int i = 0; i < 2; ++i) {
-      outlook.hull[i] = hull_of(outlook.hull[i], outlook.groups[g].hull[i]);
-      outlook.core[i] = intersect(outlook.core[i], outlook.groups[g].core[i]);
-    }
-  }
-  for (Interval& core : outlook.core) {
-    if (core.end != kFar) core = {(core.begin + kWhole - 1) / kWhole * kWhole, core.end / kWhole * kWhole};
-  }
-  return outlook;
-}
-
 Piece cut(const Outlook& outlook, Interval keys, std::int64_t granule) {
   Piece piece;
   cut_groups(outlook, keys, granule, piece);
@@ -137,8 +86,5 @@ Piece cut(const Outlook& outlook, Interval keys, std::int64_t granule) {
   }
   return piece;
 }
-
-template Outlook look<float>(const Pattern&, Run, const FoldedRows&, Run, std::int64_t, Lanes<float>&);
-template Outlook look<double>(const Pattern&, Run, const FoldedRows&, Run, std::int64_t, Lanes<double>&);
 
 }  // namespace longseq::detail
