@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "kernels/backward_keys.h"
 #include "kernels/backward_terms.h"
 #include "kernels/tiles/pairs.h"
 #include "kernels/tiles/row_copy.h"
@@ -159,6 +160,7 @@ void take_pieces(BackwardCall<T>& call, const BackwardTask& task, const Gradient
   const bool relative = call.terms.relative.present();
   for (std::size_t number = 0; number < all.count; ++number) {
     const Piece& piece = all.pieces[number];
+    load_keys(call, task, piece.keys.end, scratch);
     if constexpr (std::is_same_v<T, BFloat16>) {
       if (call.products != PairProducts::none) {
         const auto take =
@@ -176,23 +178,34 @@ void take_pieces(BackwardCall<T>& call, const BackwardTask& task, const Gradient
   }
 }
 
-/// Asks for the tile's dq, and for the rows of the next tile.
+/// A tile of queries that the task meets.
 template <class T>
-void ask_for(const GradientQueries<T>& block, const BackwardTask& task, const FoldedRows& queries,
-             const FoldedRows& next, BackwardScratch<T>& scratch) {
+struct Meeting {
+  const GradientQueries<T>& block;
+  FoldedRows queries;
+  FoldedRows next;      // the rows of the next tile
+  std::int64_t number;  // in the procession
+  bool last_round;      // no later tile sees keys before those that this one sees
+};
+
+/// Asks for the tile's dq, for keys that are still to come and for the rows of the next tile.
+template <class T>
+void ask_for(const BackwardCall<T>& call, const BackwardTask& task, const Meeting<T>& meeting,
+             BackwardScratch<T>& scratch) {
   Coming& coming = scratch.tile.coming;
   coming.clear();
-  coming.add(block.dq, task.batch, queries);
-  coming.add(block.q, task.batch, next);
-  coming.add(block.d_o, task.batch, next);
+  coming.add(meeting.block.dq, task.batch, meeting.queries);
+  ask_for_keys(call, task, scratch);
+  coming.add(meeting.block.q, task.batch, meeting.next);
+  coming.add(meeting.block.d_o, task.batch, meeting.next);
 }
 
 /// One tile of queries against the task's keys; then its dq, when it is the task's turn.
 template <class T>
-void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQueries<T>& block,
-               const FoldedRows& queries, const FoldedRows& next, std::int64_t number,
+void take_tile(BackwardCall<T>& call, const BackwardTask& task, const Meeting<T>& meeting,
                BackwardScratch<T>& scratch, const Poll& poll) {
   using A = Accumulator<T>;
+  const auto& [block, queries, next, number, last_round] = meeting;
   BackwardTile<A>& tile = scratch.tile;
   const GradientKeys<T>& keys = call.keys[task.block];
   const Outlook outlook =
@@ -201,7 +214,8 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
   if (pieces.count == 0) return;
   if (call.terms.bias.values != nullptr) find_tables(queries, call.terms.bias, tile.lanes);
   load_tile(call, block, task, queries, scratch);
-  ask_for(block, task, queries, next, scratch);
+  ask_for(call, task, meeting, scratch);
+  if (last_round) store_keys(call, task, pieces.pieces[0].keys.begin, scratch);
   take_pieces(call, task, block, queries, pieces, scratch);
   if (call.products == PairProducts::matrix) {
     std::array<A*, kBackwardLanes> rows;
@@ -220,56 +234,6 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const GradientQu
             !procession.first_at(number) || !block.first,
             rows_of<kBackwardLanes>(block.dq, task.batch, queries).data());
   procession.pass(task.place, number + 1);
-}
-
-template <class T>
-void load_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch) {
-  const GradientKeys<T>& keys = call.keys[task.block];
-  const std::int64_t head_dim = scratch.tile.head_dim, stride = scratch.tile.stride, count = task.keys.size();
-  const auto first_row = [&](const TensorView<const T>& view) {
-    return view.row(task.batch, task.kv_head, task.keys.begin);
-  };
-  const bool matrix = call.products == PairProducts::matrix;
-  scratch.gradients.dk.held = scratch.gradients.dv.held = 0;
-  scratch.operands.origin = scratch.pairs.origin = task.keys.begin;
-  if constexpr (std::is_same_v<T, BFloat16>) {
-    if (call.products != PairProducts::none) {
-      const BackwardOperands<Pair>& pairs = scratch.pairs;
-      const std::int64_t zeros = matrix ? kMatrixDepth : count % 2;  // rows beyond the last key
-      for (const auto& [view, packed] : {std::pair(keys.k, pairs.k), std::pair(keys.v, pairs.v)}) {
-        pack_rows(reinterpret_cast<const Pair*>(first_row(view)), view.token_stride / 2, count, head_dim / 2,
-                  packed, pairs.k_stride);
-        std::fill_n(packed + count * pairs.k_stride, zeros * pairs.k_stride, Pair{});
-      }
-      if (matrix) {
-        transpose_pairs(first_row(keys.k), keys.k.token_stride, count, head_dim,
-                        reinterpret_cast<Pair*>(scratch.gradients.dk.rows), pairs.k_rows,
-                        pairs.k_rows_stride);
-        scratch.gradients.dk.complete(count, stride);
-        scratch.gradients.dv.complete(count, stride);
-      } else {
-        pair_rows(first_row(keys.k), keys.k.token_stride, count, head_dim, pairs.k_rows, stride);
-      }
-      return;
-    }
-  }
-  pack_rows<T>(first_row(keys.k), keys.k.token_stride, count, head_dim, scratch.operands.k, stride);
-  pack_rows<T>(first_row(keys.v), keys.v.token_stride, count, head_dim, scratch.operands.v, stride);
-}
-
-template <class T>
-void store_keys(const GradientKeys<T>& keys, const BackwardTask& task, BackwardScratch<T>& scratch) {
-  using A = Accumulator<T>;
-  for (RowSums<A>* sums : {&scratch.gradients.dk, &scratch.gradients.dv})
-    sums->complete(task.keys.size(), scratch.tile.stride);
-  const A factor = static_cast<A>(1.0 / std::sqrt(static_cast<double>(scratch.tile.head_dim)));
-  for (std::int64_t n = 0; n < task.keys.size(); ++n) {
-    A* dk = keys.dk.row(task.batch, task.kv_head, task.keys.begin + n);
-    A* dv = keys.dv.row(task.batch, task.kv_head, task.keys.begin + n);
-    const std::int64_t at = n * scratch.tile.stride;
-    give_rows(scratch.gradients.dk.rows + at, 0, factor, 1, scratch.tile.head_dim, !keys.first, &dk);
-    give_rows(scratch.gradients.dv.rows + at, 0, A{1}, 1, scratch.tile.head_dim, !keys.first, &dv);
-  }
 }
 
 }  // namespace
@@ -343,23 +307,26 @@ void run_task(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T
               const Poll& poll) {
   const GradientKeys<T>& keys = call.keys[task.block];
   const MatrixUnit matrix_unit(call.products == PairProducts::matrix);
-  load_keys(call, task, scratch);
+  begin_keys(task, scratch);
   for (std::int64_t pass = 0; pass < call.passes(); ++pass) {
     for (const std::size_t index : keys.queries) {
-      const GradientQueries<T>& block = call.queries[index];
-      for (const Interval& seeing :
-           tiles_that_see(call, block, keys.positions.slice(task.keys), call.tiles(index))) {
+      const bool last_block = pass + 1 == call.passes() && index == keys.queries.back();
+      const auto rows = [&](std::int64_t tile) { return call.rows(index, task.kv_head, pass, tile); };
+      const auto [leading, rising] =
+          tiles_that_see(call, call.queries[index], keys.positions.slice(task.keys), call.tiles(index));
+      for (const Interval& seeing : {leading, rising}) {
         for (std::int64_t tile = seeing.begin; tile < seeing.end; ++tile) {
           if (poll) poll();
-          take_tile(call, task, block, call.rows(index, task.kv_head, pass, tile),
-                    call.rows(index, task.kv_head, pass, tile + 1), call.tile_number(pass, index, tile),
+          take_tile(call, task,
+                    Meeting<T>{call.queries[index], rows(tile), rows(tile + 1),
+                               call.tile_number(pass, index, tile), last_block && tile >= rising.begin},
                     scratch, poll);
         }
       }
     }
   }
   call.procession(task.batch, task.kv_head).leave(task.place);
-  store_keys(keys, task, scratch);
+  store_keys(call, task, task.keys.end, scratch);
   add_term_gradients(call, task, scratch, poll);
 }
 

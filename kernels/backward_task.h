@@ -80,6 +80,8 @@ struct BackwardScratch {
   BackwardOperands<A> operands;
   BackwardOperands<Pair> pairs;  // in the same memory
   KeyGradients<A> gradients;
+  std::int64_t loaded;  // rows of the key block: those of the task before it are packed
+  std::int64_t given;   // those before it have their gradients
   BackwardScores<A> scores;
   PairScores pair_scores;  // null where T is A
   /// Gradients of the position terms of the heads of the key head, as the task sums them; all zero between

@@ -52,6 +52,7 @@ void add_span(const Outlook& outlook, Piece& piece, Interval keys, std::int64_t 
 
 Piece cut(const Outlook& outlook, Interval keys, std::int64_t granule) {
   Piece piece;
+  if (intersect(keys, outlook.hull[0]).empty() && intersect(keys, outlook.hull[1]).empty()) return piece;
   cut_groups(outlook, keys, granule, piece);
   for (int g = 0; g < outlook.count; ++g) piece.keys = hull_of(piece.keys, piece.group_keys[g]);
   if (piece.keys.empty()) return piece;

@@ -1,0 +1,28 @@
+// The keys of a backward task on their way through the second-level cache: packed when a tile first sees
+// them, their gradients given once no later tile does, so that their lines come and go while there is work to
+// do. Not for use outside kernels/.
+#pragma once
+
+#include "kernels/backward_task.h"
+
+namespace longseq::detail {
+
+/// Nothing is loaded, no gradient holds anything.
+template <class T>
+void begin_keys(const BackwardTask& task, BackwardScratch<T>& scratch);
+
+/// Asks for the keys that come next and for the places of the gradients that are given next.
+template <class T>
+void ask_for_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch);
+
+/// Packs the task's keys before row `end` of the block, and some more.
+template <class T>
+void load_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int64_t end,
+               BackwardScratch<T>& scratch);
+
+/// Gives the gradients of the keys before row `end` of the block, to which nothing will be added.
+template <class T>
+void store_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int64_t end,
+                BackwardScratch<T>& scratch);
+
+}  // namespace longseq::detail
