@@ -4,6 +4,7 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <vector>
@@ -54,11 +55,6 @@ void keep_freed_memory() {
 }
 
 Planned plan_all(const Problem& problem, const Case& c, int ranks) {
-  struct Share {
-    std::vector<PlannedPass> passes;  // without their plans
-    std::vector<std::int64_t> steps;
-    std::int64_t bytes = 0;
-  };
   const int threads = static_cast<int>(std::max<std::int64_t>(c.threads, 1));
   Planned planned;
   for (const Pass pass : passes_run(c)) {
@@ -66,25 +62,15 @@ Planned plan_all(const Problem& problem, const Case& c, int ranks) {
     planned.problems.back().pass = pass;
   }
   planned.audits.resize(planned.problems.size());
-  constexpr int kAtOnce = 256;  // plans are priced and dropped, so that their number does not matter
-  for (int begin = 0; begin < ranks; begin += kAtOnce) {
-    const int end = std::min(begin + kAtOnce, ranks);
-    std::vector<Share> shares(static_cast<std::size_t>(end - begin));
-    tbb::parallel_for(begin, end, [&](int rank) {
-      Share& share = shares[static_cast<std::size_t>(rank - begin)];
-      share.passes = plan_passes(c, problem, rank);
-      share.bytes = rank_bytes(c, share.passes, threads);
-      for (PlannedPass& pass : share.passes) {
-        share.steps.push_back(static_cast<std::int64_t>(pass.plan.steps.size()));
-        pass.plan = {};
-      }
-    });
-    for (const Share& share : shares) {
-      for (std::size_t pass = 0; pass < share.passes.size(); ++pass)
-        planned.audits[pass].add(share.passes[pass].audit, share.steps[pass]);
-      planned.most_bytes = std::max(planned.most_bytes, share.bytes);
-    }
-  }
+  std::mutex adding;
+  tbb::parallel_for(0, ranks, [&](int rank) {
+    const std::vector<PlannedPass> passes = plan_passes(c, problem, rank);
+    const std::int64_t bytes = rank_bytes(c, passes, threads);
+    const std::lock_guard lock(adding);
+    planned.most_bytes = std::max(planned.most_bytes, bytes);
+    for (std::size_t pass = 0; pass < passes.size(); ++pass)
+      planned.audits[pass].add(passes[pass].audit, static_cast<std::int64_t>(passes[pass].plan.steps.size()));
+  });
   for (std::size_t pass = 0; pass < planned.audits.size(); ++pass)
     expect_every_pair(planned.problems[pass], planned.audits[pass].pairs);
   return planned;

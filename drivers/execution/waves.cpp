@@ -34,7 +34,7 @@ KeyBlock<T> key_block(const Problem& problem, const PlanMemory<T>& memory, const
 
 template <class T>
 std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                          const std::vector<Tile>& tiles, const StateOf<T>& state_of) {
+                                          const Tiles& tiles, const StateOf<T>& state_of) {
   std::vector<ForwardWave<T>> waves;
   for (const Tile& tile : tiles) {
     const Place place{tile.into, tile.query_rows};
@@ -55,7 +55,7 @@ std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemo
 
 template <class T>
 std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                            const std::vector<Tile>& tiles) {
+                                            const Tiles& tiles) {
   using A = Accumulator<T>;
   std::vector<BackwardWave<T>> waves;
   for (const Tile& tile : tiles) {
@@ -91,11 +91,10 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMe
   return waves;
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                        \
-  template std::vector<ForwardWave<T>> forward_waves<T>(const Problem&, const PlanMemory<T>&,         \
-                                                        const std::vector<Tile>&, const StateOf<T>&); \
-  template std::vector<BackwardWave<T>> backward_waves<T>(const Problem&, const PlanMemory<T>&,       \
-                                                          const std::vector<Tile>&);
+#define LONGSEQ_INSTANTIATE(T)                                                                              \
+  template std::vector<ForwardWave<T>> forward_waves<T>(const Problem&, const PlanMemory<T>&, const Tiles&, \
+                                                        const StateOf<T>&);                                 \
+  template std::vector<BackwardWave<T>> backward_waves<T>(const Problem&, const PlanMemory<T>&, const Tiles&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

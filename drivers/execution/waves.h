@@ -40,10 +40,10 @@ using StateOf = std::function<AttentionState<Accumulator<T>>(const Tile&)>;
 
 template <class T>
 std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                          const std::vector<Tile>& tiles, const StateOf<T>& state_of);
+                                          const Tiles& tiles, const StateOf<T>& state_of);
 
 template <class T>
 std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                            const std::vector<Tile>& tiles);
+                                            const Tiles& tiles);
 
 }  // namespace longseq

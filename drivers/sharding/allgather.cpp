@@ -14,7 +14,7 @@ void add_backward(const Problem& problem, RankPlan& plan, const std::vector<int>
     const auto step = static_cast<std::size_t>(hop);
     const int owner = (rank - hop + ranks) % ranks, asker = (rank + hop) % ranks;
     const int gradients = add_buffer(plan, Payload::key_gradients, problem.layout.shard(owner), kv_heads);
-    std::vector<Tile>& tiles = step_at(plan, step).tiles;
+    Tiles& tiles = step_at(plan, step).tiles;
     add_tiles(problem, plan,
               {.keys = blocks[static_cast<std::size_t>(owner)],
                .into = kOwnQueryGradients,
@@ -40,7 +40,7 @@ RankPlan plan_allgather(const Problem& problem, int rank) {
   const Rows own_rows = all_rows(buffer_of(plan, kOwnQueries));
   const auto half = [&](int part) {
     if (!backward || ranks == 1) return part == 0 ? own_rows : Rows{};
-    return joined({part_of(count_rows(own_rows), 2, part)});
+    return rows_from(part_of(count_rows(own_rows), 2, part));
   };
   add_tiles(problem, plan, {.into = own_results(problem)}, half(0), step_at(plan, 0).tiles);
   if (ranks > 1) {

@@ -81,7 +81,8 @@ class HaloPlanner {
         rows.push_back(intersect(interval, {total * part / parts, total * (part + 1) / parts}));
       }
       Step& step = step_at(plan_, static_cast<std::size_t>(part));
-      add_tiles(problem_, plan_, own_tile(kOwnKeys), joined(std::move(rows)), step.tiles);
+      longseq::join(rows);
+      add_tiles(problem_, plan_, own_tile(kOwnKeys), rows, step.tiles);
     }
   }
   bool plan_alone() const { return problem_.layout.ranks == 1; }
@@ -99,7 +100,8 @@ class HaloPlanner {
       seen.push_back(intersect(keys.first, beyond_globals));
       seen.push_back(intersect(keys.second, beyond_globals));
     }
-    return rows_within(problem_.layout.shard(owner), joined(std::move(seen)));
+    longseq::join(seen);
+    return rows_within(problem_.layout.shard(owner), seen);
   }
 
   /// Between stripes keys_seen_by is only a hull: a window shorter than the stride passes most ranks by.

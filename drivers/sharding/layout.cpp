@@ -74,21 +74,27 @@ std::int64_t tokens_in(const Shard& shard) {
   return tokens;
 }
 
-Rows joined(Rows rows) {
-  if (is_joined(rows)) return rows;
+Rows rows_from(Interval interval) {
+  Rows rows;
+  if (!interval.empty()) rows.push_back(interval);
+  return rows;
+}
+
+void join(Rows& rows) {
+  if (is_joined(rows)) return;
   rows.erase(
       std::remove_if(rows.begin(), rows.end(), [](const Interval& interval) { return interval.empty(); }),
       rows.end());
   std::sort(rows.begin(), rows.end(), [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
-  Rows result;
+  auto last = rows.begin();
   for (const Interval& interval : rows) {
-    if (!result.empty() && interval.begin <= result.back().end) {
-      result.back().end = std::max(result.back().end, interval.end);
+    if (interval.begin <= last->end) {
+      last->end = std::max(last->end, interval.end);
     } else {
-      result.push_back(interval);
+      *++last = interval;
     }
   }
-  return result;
+  if (!rows.empty()) rows.erase(last + 1, rows.end());
 }
 
 std::int64_t count_rows(const Rows& rows) {
@@ -132,11 +138,17 @@ Rows rows_within(const Shard& shard, const Rows& positions) {
       rows.push_back({first + inside.begin, first + inside.end});
     }
   });
-  return joined(std::move(rows));
+  join(rows);
+  return rows;
 }
 
 Shard select(const Shard& shard, const Rows& rows) {
   Shard selected;
+  if (rows.size() == 1 && shard.size() == 1) {  // as nearly always
+    const Interval inside = intersect(rows[0], {0, shard[0].count});
+    if (!inside.empty()) selected.push_back(shard[0].slice(inside));
+    return selected;
+  }
   for (const Interval& interval : rows) {
     for_each_run(shard, [&](const Run& run, std::int64_t first) {
       const Interval inside = intersect({interval.begin - first, interval.end - first}, {0, run.count});

@@ -59,8 +59,11 @@ void for_each_run(const Shard& shard, const Visit& visit) {
 
 std::int64_t tokens_in(const Shard& shard);
 
+/// One interval, or none if it is empty.
+Rows rows_from(Interval interval);
+
 /// Sorts intervals of rows, and joins those that touch or overlap.
-Rows joined(Rows rows);
+void join(Rows& rows);
 
 std::int64_t count_rows(const Rows& rows);
 

@@ -8,7 +8,8 @@ namespace longseq {
 Rows Incoming::all() const {
   Rows rows = passed;
   rows.insert(rows.end(), served.begin(), served.end());
-  return joined(std::move(rows));
+  join(rows);
+  return rows;
 }
 
 Parties::Parties(const Problem& problem, int degree)
@@ -43,7 +44,7 @@ Rows Parties::rows_of(int party, int member) const {
     const auto before = [&](int rank) { return part_of(layout_.seq_len, layout_.ranks, rank).begin; };
     const int rank = rank_of(party, member);
     const std::int64_t first = before(rank_of(party, 0));
-    return joined({{before(rank) - first, before(rank + 1) - first}});
+    return rows_from({before(rank) - first, before(rank + 1) - first});
   }
   Rows positions;
   for (const Run& run : layout_.shard(rank_of(party, member)))
@@ -52,7 +53,7 @@ Rows Parties::rows_of(int party, int member) const {
 }
 
 std::array<Rows, 2> Parties::portions(int party, int member) const {
-  const Rows all = joined({{0, tokens_in(shard(party))}});
+  const Rows all = rows_from({0, tokens_in(shard(party))});
   if (degree_ == 1) return {all, Rows{}};
   const Rows own = rows_of(party, member);
   return {own, difference(all, own)};
@@ -63,9 +64,12 @@ std::array<Rows, 2> Parties::portions(int party, int member) const {
 Parties::Need Parties::need(int party, const Run& keys) const {
   Need most = Need::none;
   for (const View& view : views_[static_cast<std::size_t>(party)]) {
+    const bool exact = view.queries.stride == 1 || !windows_;
+    if (exact && view.keys.first.contains(keys.start) && view.keys.first.contains(keys.last()))
+      return Need::all;
     const Interval first = keys.rows_in(view.keys.first);
     if (first.empty() && keys.rows_in(view.keys.second).empty()) continue;
-    if (view.queries.stride != 1 && windows_ && pattern_.area(view.queries, keys) == 0) continue;
+    if (!exact && pattern_.area(view.queries, keys) == 0) continue;
     if (first.size() == keys.count) return Need::all;
     most = Need::some;
   }
@@ -102,10 +106,13 @@ Incoming Parties::rows_to(int to, int owner) const {
     } else {
       add_seen(to, owner, seen);
     }
-    for (const Interval& within : rows_within({keys}, joined(std::move(seen))))
+    join(seen);
+    for (const Interval& within : rows_within({keys}, seen))
       part.push_back({run_begin + within.begin, run_begin + within.end});
   }
-  return {joined(std::move(rows.passed)), joined(std::move(rows.served))};
+  join(rows.passed);
+  join(rows.served);
+  return rows;
 }
 
 bool Parties::serves_nothing(int to, int owner) const {

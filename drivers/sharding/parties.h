@@ -22,8 +22,10 @@ class Parties {
   Parties(const Problem& problem, int degree);
 
   int count() const { return count_; }
-  /// The party of this number, counted round the ring.
-  int around(int party) const { return (party + 2 * count_) % count_; }
+  /// The party of this number, counted round the ring: from one round before the first to one after the last.
+  int around(int party) const {
+    return party < 0 ? party + count_ : party >= count_ ? party - count_ : party;
+  }
   int rank_of(int party, int member) const { return party * degree_ + member; }
 
   /// A party's positions. Rows of one member are in its own order; those of neighbours lie in one run where

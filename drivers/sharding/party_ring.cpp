@@ -205,7 +205,7 @@ class PartyRing {
       Tile tile = portion.tile;
       tile.keys = keys;
       if (backward()) tile.key_gradients = gradients;
-      add_tiles(problem_, plan_, tile, joined({part_of(count_rows(portion.rows), parts, part)}),
+      add_tiles(problem_, plan_, tile, rows_from(part_of(count_rows(portion.rows), parts, part)),
                 step_at(plan_, step).tiles);
     }
   }
@@ -221,12 +221,12 @@ class PartyRing {
 
   /// Receives what is needed of the owner's keys into a new buffer, if anything.
   Held receive(std::size_t step, int owner) {
-    const auto [passed, served] = parties_.rows_to(party_, owner);
+    const Incoming incoming = parties_.rows_to(party_, owner);
     Held held;
-    held.rows = Incoming{passed, served}.all();
+    held.rows = incoming.all();
     if (held.rows.empty()) return held;
     const int next = parties_.around(party_ + 1), before = parties_.around(party_ - 1);
-    held.passed = passed;
+    held.passed = incoming.passed;
     if (next != owner) held.onward = parties_.rows_to(next, owner).passed;
     held.buffer = new_buffer(Payload::keys, select(parties_.shard(owner), held.rows));
     const auto from = [&](int party, const Rows& rows) {
@@ -239,11 +239,11 @@ class PartyRing {
       for (const Rows& portion : parties_.portions(owner, member_)) from(owner, intersect(rows, portion));
     };
     if (before == owner) {
-      from_owner(passed);
+      from_owner(incoming.passed);
     } else {
-      from(before, passed);
+      from(before, incoming.passed);
     }
-    from_owner(served);
+    from_owner(incoming.served);
     return held;
   }
 
@@ -298,7 +298,8 @@ class PartyRing {
       }
       first += interval.size();
     }
-    return joined(std::move(rows));
+    join(rows);
+    return rows;
   }
 
   const Problem& problem_;

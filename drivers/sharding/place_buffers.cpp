@@ -115,18 +115,15 @@ void place_buffers(const Problem& problem, RankPlan& plan) {
   if (!std::is_sorted(by_first_use.begin(), by_first_use.end(), earlier))  // most planners add them in order
     std::stable_sort(by_first_use.begin(), by_first_use.end(), earlier);
   Arena arena;
-  using Ending = std::pair<std::size_t, std::size_t>;  // last step of use, buffer
-  std::priority_queue<Ending, std::vector<Ending>, std::greater<>> endings;
-  const auto bytes = [&](const Buffer& buffer) {
-    return tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads);
-  };
+  using Ending = std::pair<std::size_t, Interval>;  // last step of use, place
+  const auto later = [](const Ending& a, const Ending& b) { return a.first > b.first; };
+  std::priority_queue<Ending, std::vector<Ending>, decltype(later)> endings(later);
   for (const std::size_t i : by_first_use) {
-    for (; !endings.empty() && endings.top().first < life[i].first; endings.pop()) {
-      const Buffer& ended = plan.buffers[endings.top().second];
-      arena.give_back({ended.offset, ended.offset + bytes(ended)});
-    }
+    for (; !endings.empty() && endings.top().first < life[i].first; endings.pop())
+      arena.give_back(endings.top().second);
     Buffer& buffer = plan.buffers[i];
-    const std::int64_t size = bytes(buffer);
+    const std::int64_t size =
+        tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads);
     if (size == 0) {
       buffer.offset = std::max<std::int64_t>(buffer.offset, 0);
       continue;
@@ -136,7 +133,7 @@ void place_buffers(const Problem& problem, RankPlan& plan) {
     } else {
       arena.reserve({buffer.offset, buffer.offset + size});
     }
-    endings.emplace(life[i].last, i);
+    endings.emplace(life[i].last, Interval{buffer.offset, buffer.offset + size});
   }
   plan.arena_bytes = aligned(arena.size());
 }

@@ -90,7 +90,10 @@ RankPlan start_plan(const Problem& problem, int rank) {
 }
 
 int add_buffer(RankPlan& plan, Payload payload, Shard positions, Interval heads) {
-  plan.buffers.push_back({payload, std::move(positions), heads, -1});
+  Buffer& buffer = plan.buffers.emplace_back();
+  buffer.payload = payload;
+  buffer.positions = std::move(positions);
+  buffer.heads = heads;
   return static_cast<int>(plan.buffers.size()) - 1;
 }
 
@@ -112,7 +115,7 @@ Step& step_at(RankPlan& plan, std::size_t index) {
 }
 
 void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const Rows& query_rows,
-               std::vector<Tile>& tiles) {
+               Tiles& tiles) {
   const Buffer& queries = buffer_of(plan, buffers.queries);
   const Buffer& keys = buffer_of(plan, buffers.keys);
   const Interval heads = buffers.heads.empty() ? queries.heads : buffers.heads;
@@ -161,7 +164,7 @@ std::vector<std::vector<int>> fresh_gradients(const RankPlan& plan) {
 }
 
 Rows all_rows(const Buffer& buffer) {
-  return joined({{0, tokens_in(buffer.positions)}});
+  return rows_from({0, tokens_in(buffer.positions)});
 }
 
 bool sees_any(const Pattern& pattern, const Shard& queries, const Shard& keys) {

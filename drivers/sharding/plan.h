@@ -122,15 +122,17 @@ struct Delivery {
   Rows rows;  // local rows of the own shard
 };
 
-/// Most steps of a ring have one of each.
-using Transfers = boost::container::small_vector<Transfer, 1>;
+/// With room for as many as most steps of a ring have, so that they take no memory of their own.
+using Transfers = boost::container::small_vector<Transfer, 2>;
+using Tiles = boost::container::small_vector<Tile, 1>;
+using Merges = boost::container::small_vector<Merge, 1>;
 
 struct Step {
   Transfers sends;
   Transfers receives;
   bool allgather_keys = false;  // one collective: everybody's keys into the arena, in rank order
-  std::vector<Tile> tiles;
-  std::vector<Merge> merges;
+  Tiles tiles;
+  Merges merges;
 };
 
 struct RankPlan {
@@ -164,7 +166,7 @@ Step& step_at(RankPlan& plan, std::size_t index);
 /// cut to `query_rows`, heads (all of the query buffer's if there are none in `buffers`) cut where a key head
 /// serves only some of its query heads.
 void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const Rows& query_rows,
-               std::vector<Tile>& tiles);
+               Tiles& tiles);
 
 /// Whether add_tiles() would add any for these.
 bool sees_any(const Pattern& pattern, const Shard& queries, const Shard& keys);
