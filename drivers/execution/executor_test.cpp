@@ -349,6 +349,25 @@ TEST(Executor, OfEveryPatternStrategyAndLayoutMatchesTheReferenceForwardAndBackw
   }
 }
 
+TEST(Executor, SendsLargeBlocksOfHeadsAsMessagesOfTheirOwn) {
+  const World w = world();
+  Random random(9);
+  Problem problem;
+  problem.batch = 2;
+  problem.heads = problem.kv_heads = w.ranks;
+  problem.head_dim = 32;
+  problem.pattern = {.kind = PatternKind::local, .causal = true, .seq_len = 520 * w.ranks, .window_left = 8};
+  problem.layout = {LayoutKind::contiguous, problem.pattern.seq_len, w.ranks};
+  const PlannerRow& ulysses = planner("ulysses");
+  std::int64_t transfers = 0;
+  for (const Step& step : ulysses.plan(problem, w.rank).steps)
+    transfers += static_cast<std::int64_t>(step.sends.size());
+  // lse is small; of two entries are queries, keys' K and V, and outputs: 2, 4, 2 and 1 for each other rank.
+  EXPECT_EQ(transfers, 4 * (w.ranks - 1));
+  EXPECT_EQ(audit(problem, ulysses.plan(problem, w.rank)).messages_sent(), 9 * (w.ranks - 1));
+  expect_right<float>(problem, ulysses, Whole(problem, false, random), true, {2e-6, 2e-6, 4e-6}, "blocks");
+}
+
 /// The same plan gives the same bits, however messages and threads happen to meet.
 TEST(Executor, GivesTheSameBitsEveryTime) {
   const World w = world();

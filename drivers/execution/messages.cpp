@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cstddef>
 #include <cstdio>
 #include <set>
 #include <stdexcept>
@@ -54,24 +55,29 @@ Messages<T>::~Messages() {
 template <class T>
 void Messages<T>::prepare(const Transfer& transfer, bool receive, Prepared& prepared) {
   const Buffer& buffer = buffer_of(plan_, transfer.buffer);
+  const std::int64_t messages = messages_of(problem_, buffer.payload, transfer);
   const PlaneSelection selection{
-      .entries = planes(problem_, buffer.payload, {0, 1}),
+      .entries = planes(problem_, buffer.payload, {0, 1}) / messages,
       .planes = buffer.heads.size(),
       .chosen = {transfer.heads.begin - buffer.heads.begin, transfer.heads.end - buffer.heads.begin},
       .rows = tokens_in(buffer.positions),
       .row_bytes = row_bytes(problem_, buffer.payload)};
   const Datatype type = rows_of_planes(transfer.rows, selection);
   const int tag = tag_of(steps_.size(), buffer.payload);
-  MPI_Request request = MPI_REQUEST_NULL;
-  if (receive) {
-    prepared.receives.push_back(static_cast<int>(prepared.requests.size()));
-    MPI_Recv_init(memory_.at(transfer.buffer), 1, type.get(), transfer.peer, tag, comm_, &request);
-  } else {
-    MPI_Send_init(memory_.at(transfer.buffer), 1, type.get(), transfer.peer, tag, comm_, &request);
-    prepared.sent.emplace_back(transfer.peer, payload_bytes(type.get()));
+  auto* at = static_cast<std::byte*>(memory_.at(transfer.buffer));
+  for (std::int64_t message = 0; message < messages; ++message) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    if (receive) {
+      prepared.receives.push_back(static_cast<int>(prepared.requests.size()));
+      MPI_Recv_init(at, 1, type.get(), transfer.peer, tag, comm_, &request);
+    } else {
+      MPI_Send_init(at, 1, type.get(), transfer.peer, tag, comm_, &request);
+      prepared.sent.emplace_back(transfer.peer, payload_bytes(type.get()));
+    }
+    prepared.requests.emplace_back(request);
+    prepared.peers.push_back(transfer.peer);
+    at += selection.entries * selection.planes * selection.rows * selection.row_bytes;
   }
-  prepared.requests.emplace_back(request);
-  prepared.peers.push_back(transfer.peer);
 }
 
 template <class T>

@@ -82,7 +82,8 @@ RankAudit audit(const Problem& problem, const RankPlan& plan) {
     for (const Transfer& send : step.sends) {
       result.bytes_to[static_cast<std::size_t>(send.peer)] +=
           count_rows(send.rows) * bytes_per_row(problem, buffer_of(plan, send.buffer).payload, send.heads);
-      result.messages_to[static_cast<std::size_t>(send.peer)] += 1;
+      result.messages_to[static_cast<std::size_t>(send.peer)] +=
+          messages_of(problem, buffer_of(plan, send.buffer).payload, send);
     }
     if (step.allgather_keys && rows > 0) {  // counted as if the own block went to each other rank
       for (int peer = 0; peer < problem.layout.ranks; ++peer) {

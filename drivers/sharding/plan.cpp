@@ -72,6 +72,13 @@ Interval all_heads(const Problem& problem, Payload payload) {
   return {0, of_keys(payload) ? problem.kv_heads : problem.heads};
 }
 
+std::int64_t messages_of(const Problem& problem, Payload payload, const Transfer& transfer) {
+  constexpr std::int64_t kLarge = 64 << 10;  // bytes
+  const std::int64_t block = count_rows(transfer.rows) * transfer.heads.size() * row_bytes(problem, payload);
+  const bool alone = transfer.heads != all_heads(problem, payload) && block >= kLarge;
+  return alone ? planes(problem, payload, {0, 1}) : 1;
+}
+
 RankPlan start_plan(const Problem& problem, int rank) {
   constexpr Payload kOwn[kOwnBuffers] = {Payload::keys,
                                          Payload::queries,

@@ -90,6 +90,10 @@ struct Transfer {
   Interval heads{};  // of the payload's kind, within the buffer's
 };
 
+/// The messages that carry a transfer: one. Some of the heads lie in a block for each batch entry, for keys
+/// in two; where these are large, each is a message of its own: MPI copies what lies in one block faster.
+std::int64_t messages_of(const Problem& problem, Payload payload, const Transfer& transfer);
+
 /// Query rows that take in key rows, either one run of positions, for some query heads. Forward, the result
 /// goes into `into`: the rank's own outputs, partials, or outputs beside `lse`. Backward it is added to
 /// `into`, query gradients, and to key_gradients, whose rows are those of `keys`.
