@@ -4,6 +4,7 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
+#include <deque>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -15,6 +16,7 @@
 #include "drivers/run_header.h"
 #include "drivers/sharding/audit.h"
 #include "drivers/sharding/machine.h"
+#include "drivers/sharding/predict.h"
 #include "drivers/strategies.h"
 #include "suite/command_line.h"
 #include "suite/memory.h"
@@ -42,6 +44,7 @@ struct Planned {
   std::vector<Problem> problems;  // of the passes
   std::vector<PlanAudit> audits;  // of the passes
   std::int64_t most_bytes = 0;    // of one rank, scratch and inputs included
+  double seconds = 0;             // predicted, of the passes that count; without a machine 0
 };
 
 /// A plan of some megabytes comes and goes for each rank: else glibc would give its pages back to the system
@@ -54,7 +57,7 @@ void keep_freed_memory() {
 #endif
 }
 
-Planned plan_all(const Problem& problem, const Case& c, int ranks) {
+Planned plan_all(const Problem& problem, const Case& c, int ranks, const std::optional<Machine>& machine) {
   const int threads = static_cast<int>(std::max<std::int64_t>(c.threads, 1));
   Planned planned;
   for (const Pass pass : passes_run(c)) {
@@ -62,10 +65,17 @@ Planned plan_all(const Problem& problem, const Case& c, int ranks) {
     planned.problems.back().pass = pass;
   }
   planned.audits.resize(planned.problems.size());
+  std::deque<Forecast> forecasts;
+  for (std::size_t pass = 0; machine && pass < planned.problems.size(); ++pass)
+    forecasts.emplace_back(*machine, ranks, c.overlap);
   std::mutex adding;
   tbb::parallel_for(0, ranks, [&](int rank) {
     const std::vector<PlannedPass> passes = plan_passes(c, problem, rank);
     const std::int64_t bytes = rank_bytes(c, passes, threads);
+    for (std::size_t pass = 0; pass < forecasts.size(); ++pass) {
+      if (counts(c, passes[pass].problem.pass))
+        forecasts[pass].add(rank, price(passes[pass].problem, *machine, passes[pass].plan));
+    }
     const std::lock_guard lock(adding);
     planned.most_bytes = std::max(planned.most_bytes, bytes);
     for (std::size_t pass = 0; pass < passes.size(); ++pass)
@@ -73,6 +83,7 @@ Planned plan_all(const Problem& problem, const Case& c, int ranks) {
   });
   for (std::size_t pass = 0; pass < planned.audits.size(); ++pass)
     expect_every_pair(planned.problems[pass], planned.audits[pass].pairs);
+  for (const Forecast& forecast : forecasts) planned.seconds += forecast.seconds();
   return planned;
 }
 
@@ -119,8 +130,7 @@ void print(const Case& c, const Planned& planned, int ranks, const std::optional
       print_pass(planned.problems[pass], planned.audits[pass], ranks);
   }
   if (!machine) return;
-  fmt::print("  predicted time        {:.4g} s of a repetition on {}\n",
-             predict_case(c, planned.problems.front(), *machine), machine->name);
+  fmt::print("  predicted time        {:.4g} s of a repetition on {}\n", planned.seconds, machine->name);
 }
 
 }  // namespace
@@ -152,7 +162,7 @@ int run_plan(Arguments arguments) {
       }
       c.strategy = best_strategy(c, problem, *machine, valid_strategies(problem));
     }
-    const Planned planned = plan_all(problem, c, ranks);
+    const Planned planned = plan_all(problem, c, ranks, machine);
     print(c, planned, ranks, machine);
     const std::vector<std::string> reasons =
         why_not(c, planned, per_node > 0 ? std::min(per_node, ranks) : ranks, node_bytes);

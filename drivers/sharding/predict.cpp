@@ -1,8 +1,10 @@
 #include "drivers/sharding/predict.h"
 
+#include <tbb/parallel_for.h>
+
 #include <algorithm>
-#include <map>
 #include <tuple>
+#include <utility>
 
 #include "drivers/sharding/audit.h"
 
@@ -37,14 +39,18 @@ double compute_seconds(const Problem& problem, const Machine& machine, const Ste
   const KernelCosts& costs = machine.costs(problem.pass);
   const auto numbers = static_cast<double>(problem.batch * problem.head_dim);  // of a row and head
   double seconds = step.tiles.empty() ? 0 : costs.call;
-  std::map<std::tuple<int, std::int64_t, std::int64_t>, double> query_rows;  // of all heads
+  // Rows are loaded once for all their keys.
+  using Loaded =
+      std::pair<std::tuple<int, std::int64_t, std::int64_t>, double>;  // queries, rows of all heads
+  boost::container::small_vector<Loaded, 4> query_rows;
   for (const Tile& tile : step.tiles) {
     const Run query_run = tile.query_positions;
     const Run key_run = tile.key_positions;
     const auto heads = static_cast<double>(tile.heads.size());
     const auto visible = static_cast<double>(problem.pattern.area(query_run, key_run));
     const auto all = static_cast<double>(query_run.count) * static_cast<double>(key_run.count);
-    const auto rows = static_cast<double>(rows_that_see(problem.pattern, query_run, key_run));
+    const auto rows = static_cast<double>(
+        visible == all ? query_run.count : rows_that_see(problem.pattern, query_run, key_run));
     const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
     const auto seen_keys =
         static_cast<double>(key_run.rows_in(seen.first).size() + key_run.rows_in(seen.second).size());
@@ -52,10 +58,13 @@ double compute_seconds(const Problem& problem, const Machine& machine, const Ste
     if (visible < all) seconds += costs.masked_row * rows * heads * numbers;
     seconds +=
         costs.key_row * seen_keys * numbers * static_cast<double>(problem.kv_heads_of(tile.heads).size());
-    double& loaded = query_rows[{tile.queries, tile.query_rows.begin, tile.heads.begin}];
-    loaded = std::max(loaded, rows * heads);
+    query_rows.push_back({{tile.queries, tile.query_rows.begin, tile.heads.begin}, rows * heads});
   }
-  for (const auto& [queries, rows] : query_rows) seconds += costs.query_row * rows * numbers;
+  std::sort(query_rows.begin(), query_rows.end());
+  for (std::size_t i = 0; i < query_rows.size(); ++i) {
+    if (i + 1 == query_rows.size() || query_rows[i].first != query_rows[i + 1].first)  // the most of each
+      seconds += costs.query_row * query_rows[i].second * numbers;
+  }
   return seconds;
 }
 
@@ -88,6 +97,23 @@ bool same_node(const Machine& machine, int a, int b) {
   return a / machine.ranks_per_node == b / machine.ranks_per_node;
 }
 
+using Incoming = decltype(StepCost::incoming);
+
+/// One of each peer, with all its bytes: messages that lie beside each other are copied like one.
+void join(Incoming& incoming) {
+  std::stable_sort(incoming.begin(), incoming.end(),
+                   [](const auto& a, const auto& b) { return a.peer < b.peer; });
+  std::size_t count = 0;
+  for (const StepCost::Incoming& message : incoming) {
+    if (count > 0 && incoming[count - 1].peer == message.peer) {
+      incoming[count - 1].bytes += message.bytes;
+    } else {
+      incoming[count++] = message;
+    }
+  }
+  incoming.resize(count);
+}
+
 /// What a step's messages need once both ends are there: seconds of copying by own cores, and of the network.
 struct Arrival {
   double copying = 0;
@@ -115,11 +141,11 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
     const Step& step = plan.steps[s];
     StepCost cost;
     cost.compute = compute_seconds(problem, machine, step);
-    std::map<int, double> from;
     for (const Transfer& receive : step.receives) {
-      from[receive.peer] +=
-          static_cast<double>(count_rows(receive.rows) *
-                              bytes_per_row(problem, buffer_of(plan, receive.buffer).payload, receive.heads));
+      const Payload payload = buffer_of(plan, receive.buffer).payload;
+      cost.incoming.push_back(
+          {receive.peer,
+           static_cast<double>(count_rows(receive.rows) * bytes_per_row(problem, payload, receive.heads))});
     }
     double touched = 0;  // bytes of the memory's bandwidth
     for (int peer = 0; step.allgather_keys && peer < problem.layout.ranks; ++peer) {
@@ -129,10 +155,10 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
       if (peer == plan.rank) {
         touched += (kRead + kWrite) * bytes;  // the own keys, to their place among the others
       } else {
-        from[peer] += bytes;
+        cost.incoming.push_back({peer, bytes});
       }
     }
-    for (const auto& [peer, bytes] : from) cost.incoming.push_back({peer, bytes});
+    join(cost.incoming);
     for (const int buffer : fresh[s]) touched += kWrite * bytes_of(problem, buffer_of(plan, buffer));
     for (const Merge& merge : step.merges)
       touched += (kRead + kChange) * bytes_of(problem, buffer_of(plan, merge.from));
@@ -172,27 +198,39 @@ std::vector<RankTime> simulate(const Machine& machine, const std::vector<std::ve
   return times;
 }
 
+Forecast::Forecast(const Machine& machine, int ranks, bool overlap)
+    : machine_(machine),
+      overlap_(overlap),
+      simulated_(ranks <= kMostSimulated),
+      ranks_(simulated_ ? static_cast<std::size_t>(ranks) : 0) {}
+
+void Forecast::add(int rank, std::vector<StepCost> steps) {
+  if (simulated_) {
+    ranks_[static_cast<std::size_t>(rank)] = std::move(steps);
+    return;
+  }
+  double own = 0;
+  for (const StepCost& step : steps) {
+    const Arrival needs = arrival(machine_, rank, step);
+    const double busy = step.compute + needs.copying;
+    own += (overlap_ ? std::max(busy, needs.network) : busy + needs.network) + step.merge;
+  }
+  const std::lock_guard lock(adding_);
+  slowest_ = std::max(slowest_, own);
+}
+
+double Forecast::seconds() const {
+  double slowest = slowest_;
+  for (const RankTime& time : simulate(machine_, ranks_, overlap_)) slowest = std::max(slowest, time.total);
+  return slowest;
+}
+
 double predict_seconds(const Problem& problem, const Machine& machine,
                        const std::function<RankPlan(int rank)>& plan_of, bool overlap) {
-  const int ranks = problem.layout.ranks;
-  double slowest = 0;
-  if (ranks <= kMostSimulated) {
-    std::vector<std::vector<StepCost>> costs;
-    for (int rank = 0; rank < ranks; ++rank) costs.push_back(price(problem, machine, plan_of(rank)));
-    for (const RankTime& time : simulate(machine, costs, overlap)) slowest = std::max(slowest, time.total);
-    return slowest;
-  }
-  for (int rank = 0; rank < ranks; ++rank) {
-    const RankPlan plan = plan_of(rank);
-    double own = 0;
-    for (const StepCost& step : price(problem, machine, plan)) {
-      const Arrival needs = arrival(machine, rank, step);
-      const double busy = step.compute + needs.copying;
-      own += (overlap ? std::max(busy, needs.network) : busy + needs.network) + step.merge;
-    }
-    slowest = std::max(slowest, own);
-  }
-  return slowest;
+  Forecast forecast(machine, problem.layout.ranks, overlap);
+  tbb::parallel_for(0, problem.layout.ranks,
+                    [&](int rank) { forecast.add(rank, price(problem, machine, plan_of(rank))); });
+  return forecast.seconds();
 }
 
 }  // namespace longseq

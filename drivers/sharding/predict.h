@@ -7,7 +7,9 @@
 // zero first and the own keys copied to their place among all. Ranks wait for each other's steps.
 #pragma once
 
+#include <boost/container/small_vector.hpp>
 #include <functional>
+#include <mutex>
 #include <vector>
 
 #include "drivers/sharding/machine.h"
@@ -22,7 +24,7 @@ struct StepCost {
   };
   double compute = 0;  // s
   double merge = 0;    // s: joining, and what else touches memory beside the tiles
-  std::vector<Incoming> incoming;
+  boost::container::small_vector<Incoming, 2> incoming;  // by peer
 };
 
 std::vector<StepCost> price(const Problem& problem, const Machine& machine, const RankPlan& plan);
@@ -38,9 +40,26 @@ struct RankTime {
 std::vector<RankTime> simulate(const Machine& machine, const std::vector<std::vector<StepCost>>& ranks,
                                bool overlap);
 
-/// The time of a pass on a machine, of its slowest rank. `plan_of` makes a rank's plan. Up to kMostSimulated
-/// ranks are simulated together; of more, each is taken by itself, as if it never waited for a late one.
-inline constexpr int kMostSimulated = 64;
+/// The time of a pass on a machine, of its slowest rank. Up to kMostSimulated ranks are simulated together;
+/// of more, each is taken by itself, as if it never waited for a late one, and its steps are not kept.
+class Forecast {
+ public:
+  Forecast(const Machine& machine, int ranks, bool overlap);
+  /// What price() gave for the rank. Ranks may be added in any order and by several threads.
+  void add(int rank, std::vector<StepCost> steps);
+  double seconds() const;
+
+ private:
+  const Machine& machine_;
+  bool overlap_;
+  bool simulated_;
+  std::vector<std::vector<StepCost>> ranks_;  // if they are simulated
+  std::mutex adding_;
+  double slowest_ = 0;  // if not
+};
+inline constexpr int kMostSimulated = 1024;
+
+/// The same of all ranks' plans, which `plan_of` makes, called by several threads.
 double predict_seconds(const Problem& problem, const Machine& machine,
                        const std::function<RankPlan(int rank)>& plan_of, bool overlap);
 

@@ -56,6 +56,24 @@ TEST(Predict, WithoutCostsOfMessagesIsTheWork) {
   }
 }
 
+TEST(Predict, OfMoreRanksThanAreSimulatedIsTheWorkOfTheBusiest) {
+  const int ranks = kMostSimulated + 1;
+  Problem problem = full_problem(ranks);
+  EXPECT_NEAR(predicted(problem, simple_machine(1e9, 1e30), "ring"),
+              ranks * flops_of_a_block(Pass::forward) / 1e9, 1e-6);
+  const Machine machine = simple_machine(1, 1e30);
+  Forecast forecast(machine, ranks, true);
+  for (int rank = 0; rank < ranks; ++rank) forecast.add(rank, {{rank == 1 ? 5.0 : 1.0, 0, {}}});
+  EXPECT_DOUBLE_EQ(forecast.seconds(), 5);
+}
+
+TEST(Predict, RowsOfQueriesAreLoadedOnceForAllKeysOfAStep) {
+  Machine machine = simple_machine(1e30, 1e30);
+  machine.forward.query_row = 1e-9;
+  // The own keys in one step, those of three others in the next.
+  EXPECT_NEAR(predicted(full_problem(4), machine, "allgather"), 2e-9 * kTokens * kHeads * kDim, 1e-12);
+}
+
 TEST(Predict, ARingOfSlowMessagesTakesTheirTimeAndTheFirstBlockHidesOnlyItself) {
   const Problem problem = full_problem(4);
   const double compute = flops_of_a_block(Pass::forward) / 1e12, message = kBytesOfABlock / 1e6;
