@@ -99,9 +99,10 @@ MessageCosts measure_messages(MPI_Comm comm) {
   MessageCosts costs;
   if (ranks == 1) return costs;
   costs.sizes = message_sizes();
-  constexpr std::int64_t kBuffer = 32 << 20;     // bytes, more than the caches that a core has to itself
+  // Bytes: more than the caches that a core has to itself, and of all ranks more than a share of the last.
+  const std::int64_t buffer = std::max<std::int64_t>(32 << 20, (256 << 20) / ranks);
   constexpr std::int64_t kLeastCold = 32 << 10;  // below it a message is its latency
-  std::vector<char> out(static_cast<std::size_t>(std::max(kBuffer, costs.sizes.back())), 1), in(out.size());
+  std::vector<char> out(static_cast<std::size_t>(std::max(buffer, costs.sizes.back())), 1), in(out.size());
   const int last = ranks - 1;
   for (const std::int64_t size : costs.sizes) {
     const int count = static_cast<int>(size);
