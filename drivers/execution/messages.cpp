@@ -55,7 +55,7 @@ Messages<T>::~Messages() {
 template <class T>
 void Messages<T>::prepare(const Transfer& transfer, bool receive, Prepared& prepared) {
   const Buffer& buffer = buffer_of(plan_, transfer.buffer);
-  const std::int64_t messages = messages_of(problem_, buffer.payload, transfer);
+  const std::int64_t messages = messages_of(problem_, plan_, transfer);
   const PlaneSelection selection{
       .entries = planes(problem_, buffer.payload, {0, 1}) / messages,
       .planes = buffer.heads.size(),

@@ -80,10 +80,8 @@ RankAudit audit(const Problem& problem, const RankPlan& plan) {
   const std::int64_t rows = tokens_in(buffer_of(plan, kOwnQueries).positions);
   for (const Step& step : plan.steps) {
     for (const Transfer& send : step.sends) {
-      result.bytes_to[static_cast<std::size_t>(send.peer)] +=
-          count_rows(send.rows) * bytes_per_row(problem, buffer_of(plan, send.buffer).payload, send.heads);
-      result.messages_to[static_cast<std::size_t>(send.peer)] +=
-          messages_of(problem, buffer_of(plan, send.buffer).payload, send);
+      result.bytes_to[static_cast<std::size_t>(send.peer)] += bytes_of(problem, plan, send);
+      result.messages_to[static_cast<std::size_t>(send.peer)] += messages_of(problem, plan, send);
     }
     if (step.allgather_keys && rows > 0) {  // counted as if the own block went to each other rank
       for (int peer = 0; peer < problem.layout.ranks; ++peer) {

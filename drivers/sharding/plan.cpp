@@ -72,13 +72,6 @@ Interval all_heads(const Problem& problem, Payload payload) {
   return {0, of_keys(payload) ? problem.kv_heads : problem.heads};
 }
 
-std::int64_t messages_of(const Problem& problem, Payload payload, const Transfer& transfer) {
-  constexpr std::int64_t kLarge = 64 << 10;  // bytes
-  const std::int64_t block = count_rows(transfer.rows) * transfer.heads.size() * row_bytes(problem, payload);
-  const bool alone = transfer.heads != all_heads(problem, payload) && block >= kLarge;
-  return alone ? planes(problem, payload, {0, 1}) : 1;
-}
-
 RankPlan start_plan(const Problem& problem, int rank) {
   constexpr Payload kOwn[kOwnBuffers] = {Payload::keys,
                                          Payload::queries,
@@ -110,6 +103,19 @@ Transfer transfer(const RankPlan& plan, int peer, int buffer, Rows rows) {
 
 Transfer transfer_all(const RankPlan& plan, int peer, int buffer) {
   return transfer(plan, peer, buffer, all_rows(buffer_of(plan, buffer)));
+}
+
+std::int64_t bytes_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer) {
+  return count_rows(transfer.rows) *
+         bytes_per_row(problem, buffer_of(plan, transfer.buffer).payload, transfer.heads);
+}
+
+std::int64_t messages_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer) {
+  constexpr std::int64_t kLarge = 64 << 10;  // bytes
+  const Payload payload = buffer_of(plan, transfer.buffer).payload;
+  if (transfer.heads == all_heads(problem, payload)) return 1;
+  const std::int64_t blocks = planes(problem, payload, {0, 1});
+  return bytes_of(problem, plan, transfer) / blocks >= kLarge ? blocks : 1;
 }
 
 int own_results(const Problem& problem) {

@@ -90,10 +90,6 @@ struct Transfer {
   Interval heads{};  // of the payload's kind, within the buffer's
 };
 
-/// The messages that carry a transfer: one. Some of the heads lie in a block for each batch entry, for keys
-/// in two; where these are large, each is a message of its own: MPI copies what lies in one block faster.
-std::int64_t messages_of(const Problem& problem, Payload payload, const Transfer& transfer);
-
 /// Query rows that take in key rows, either one run of positions, for some query heads. Forward, the result
 /// goes into `into`: the rank's own outputs, partials, or outputs beside `lse`. Backward it is added to
 /// `into`, query gradients, and to key_gradients, whose rows are those of `keys`.
@@ -159,6 +155,10 @@ inline const Buffer& buffer_of(const RankPlan& plan, int index) {
 /// Rows of a buffer, of all its heads, to or from a peer.
 Transfer transfer(const RankPlan& plan, int peer, int buffer, Rows rows);
 Transfer transfer_all(const RankPlan& plan, int peer, int buffer);
+std::int64_t bytes_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer);
+/// The messages that carry a transfer: one. Some of the heads lie in a block for each batch entry, for keys
+/// in two; where these are large, each is a message of its own: MPI copies what lies in one block faster.
+std::int64_t messages_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer);
 
 /// Where own rows' results go: own outputs or own query gradients.
 int own_results(const Problem& problem);

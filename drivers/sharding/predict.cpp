@@ -141,12 +141,8 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
     const Step& step = plan.steps[s];
     StepCost cost;
     cost.compute = compute_seconds(problem, machine, step);
-    for (const Transfer& receive : step.receives) {
-      const Payload payload = buffer_of(plan, receive.buffer).payload;
-      cost.incoming.push_back(
-          {receive.peer,
-           static_cast<double>(count_rows(receive.rows) * bytes_per_row(problem, payload, receive.heads))});
-    }
+    for (const Transfer& receive : step.receives)
+      cost.incoming.push_back({receive.peer, static_cast<double>(bytes_of(problem, plan, receive))});
     double touched = 0;  // bytes of the memory's bandwidth
     for (int peer = 0; step.allgather_keys && peer < problem.layout.ranks; ++peer) {
       const auto bytes =
