@@ -1,6 +1,5 @@
 // Where the buffers of a plan lie in its rank's arena.
 #include <algorithm>
-#include <functional>
 #include <iterator>
 #include <limits>
 #include <queue>
