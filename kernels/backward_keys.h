@@ -11,7 +11,7 @@ namespace longseq::detail {
 template <class T>
 void begin_keys(const BackwardTask& task, BackwardScratch<T>& scratch);
 
-/// Asks for the keys that come next and for the places of the gradients that are given next.
+/// Asks for the keys that come next.
 template <class T>
 void ask_for_keys(const BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch);
 
@@ -20,7 +20,8 @@ template <class T>
 void load_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int64_t end,
                BackwardScratch<T>& scratch);
 
-/// Gives the gradients of the keys before row `end` of the block, to which nothing will be added.
+/// Gives the gradients of the keys before row `end` of the block, to which nothing will be added, and asks
+/// for the places of the next.
 template <class T>
 void store_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int64_t end,
                 BackwardScratch<T>& scratch);

@@ -1,7 +1,6 @@
 #include "drivers/sharding/parties.h"
 
 #include <algorithm>
-#include <utility>
 
 namespace longseq {
 

@@ -156,8 +156,8 @@ inline const Buffer& buffer_of(const RankPlan& plan, int index) {
 Transfer transfer(const RankPlan& plan, int peer, int buffer, Rows rows);
 Transfer transfer_all(const RankPlan& plan, int peer, int buffer);
 std::int64_t bytes_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer);
-/// The messages that carry a transfer: one. Some of the heads lie in a block for each batch entry, for keys
-/// in two; where these are large, each is a message of its own: MPI copies what lies in one block faster.
+/// How many messages carry a transfer: one, or, of some of the heads, one for each batch entry, K and V
+/// apart, if each is large: MPI copies what lies in one block faster.
 std::int64_t messages_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer);
 
 /// Where own rows' results go: own outputs or own query gradients.

@@ -57,7 +57,7 @@ class Forecast {
   std::mutex adding_;
   double slowest_ = 0;  // if not
 };
-inline constexpr int kMostSimulated = 1024;
+inline constexpr int kMostSimulated = 256;  // a few MB: each rank of a bench foresees them all
 
 /// The same of all ranks' plans, which `plan_of` makes, called by several threads.
 double predict_seconds(const Problem& problem, const Machine& machine,

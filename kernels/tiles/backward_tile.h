@@ -62,7 +62,7 @@ struct BackwardTile {
   A score_scale;        // c · log2 e
   bool far;             // some lse_whole is beyond what exp2_weight can take off
   Lanes<A> lanes;
-  Coming coming;  // its own gradient and the rows of the next tile
+  Coming coming;  // its own gradient, rows of the next tile, keys
 };
 
 /// Rows of a tile as products read them: packed, or where they lie.
