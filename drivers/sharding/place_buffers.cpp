@@ -121,8 +121,7 @@ void place_buffers(const Problem& problem, RankPlan& plan) {
     for (; !endings.empty() && endings.top().first < life[i].first; endings.pop())
       arena.give_back(endings.top().second);
     Buffer& buffer = plan.buffers[i];
-    const std::int64_t size =
-        tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads);
+    const std::int64_t size = bytes_of(problem, buffer);
     if (size == 0) {
       buffer.offset = std::max<std::int64_t>(buffer.offset, 0);
       continue;

@@ -105,6 +105,10 @@ Transfer transfer_all(const RankPlan& plan, int peer, int buffer) {
   return transfer(plan, peer, buffer, all_rows(buffer_of(plan, buffer)));
 }
 
+std::int64_t bytes_of(const Problem& problem, const Buffer& buffer) {
+  return tokens_in(buffer.positions) * bytes_per_row(problem, buffer.payload, buffer.heads);
+}
+
 std::int64_t bytes_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer) {
   return count_rows(transfer.rows) *
          bytes_per_row(problem, buffer_of(plan, transfer.buffer).payload, transfer.heads);

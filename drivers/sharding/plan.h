@@ -152,9 +152,12 @@ int add_buffer(RankPlan& plan, Payload payload, Shard positions, Interval heads)
 inline const Buffer& buffer_of(const RankPlan& plan, int index) {
   return plan.buffers[static_cast<std::size_t>(index)];
 }
+/// Bytes of all its rows.
+std::int64_t bytes_of(const Problem& problem, const Buffer& buffer);
 /// Rows of a buffer, of all its heads, to or from a peer.
 Transfer transfer(const RankPlan& plan, int peer, int buffer, Rows rows);
 Transfer transfer_all(const RankPlan& plan, int peer, int buffer);
+/// Bytes that it moves.
 std::int64_t bytes_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer);
 /// How many messages carry a transfer: one, or, of some of the heads, one for each batch entry, K and V
 /// apart, if each is large: MPI copies what lies in one block faster.

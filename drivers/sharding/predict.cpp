@@ -68,17 +68,15 @@ double compute_seconds(const Problem& problem, const Machine& machine, const Ste
   return seconds;
 }
 
-/// Bytes of a buffer's rows.
-double bytes_of(const Problem& problem, const Buffer& buffer) {
-  return static_cast<double>(tokens_in(buffer.positions) *
-                             bytes_per_row(problem, buffer.payload, buffer.heads));
+double bytes_in(const Problem& problem, const RankPlan& plan, int buffer) {
+  return static_cast<double>(bytes_of(problem, buffer_of(plan, buffer)));
 }
 
 /// What a pass does with the rank's own tensors: forward it divides the outputs, in the accumulator's type,
 /// by their sums, in place where storage is as wide; backward it takes delta from the outputs and their
 /// gradients, and sets the other gradients to zero.
 double own_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan) {
-  const auto own = [&](int buffer) { return bytes_of(problem, buffer_of(plan, buffer)); };
+  const auto own = [&](int buffer) { return bytes_in(problem, plan, buffer); };
   double bytes = 0;
   if (problem.pass == Pass::backward) {
     bytes = kRead * (own(kOwnOutputs) + own(kOwnOutputGradients)) +
@@ -155,9 +153,8 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
       }
     }
     join(cost.incoming);
-    for (const int buffer : fresh[s]) touched += kWrite * bytes_of(problem, buffer_of(plan, buffer));
-    for (const Merge& merge : step.merges)
-      touched += (kRead + kChange) * bytes_of(problem, buffer_of(plan, merge.from));
+    for (const int buffer : fresh[s]) touched += kWrite * bytes_in(problem, plan, buffer);
+    for (const Merge& merge : step.merges) touched += (kRead + kChange) * bytes_in(problem, plan, merge.from);
     cost.merge = touched / machine.memory_bandwidth;
     steps.push_back(std::move(cost));
   }
