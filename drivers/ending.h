@@ -7,7 +7,7 @@
 namespace longseq {
 
 /// Runs work() without MPI. An exception becomes one line on stderr and status 2 (bad input) or 1 (anything
-/// else).
+/// else); under a launcher, all ranks start MPI to wait for one another, and rank 0 prints the line.
 int run_alone(const std::function<int()>& work);
 
 /// Starts MPI, runs work() on every rank, ends MPI. If all ranks throw, rank 0 prints its error's line and

@@ -13,18 +13,27 @@ ENVIRONMENT = os.environ | {
     "OMPI_MCA_mpi_yield_when_idle": "1",
     "LONGSEQ_DATA": os.environ.get("LONGSEQ_DATA", str(ROOT / "data")),
 }
+MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none"]
 
 
 def command(ranks, *arguments):
     words = [str(PROGRAM), *map(str, arguments)]
     if ranks is None:
         return words
-    return ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), *words]
+    return [*MPIRUN, "-n", str(ranks), *words]
 
 
 def run(ranks, *arguments, timeout=120):
     """Runs `longseq ARGUMENTS` on so many ranks (None: without mpirun)."""
     return subprocess.run(command(ranks, *arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
+
+
+def run_late(others, *arguments, timeout=60):
+    """The same on a rank 0 that starts a second after the other ranks."""
+    program = command(None, *arguments)
+    late = ["sh", "-c", 'sleep 1; exec "$@"', "sh", *program]
+    words = [*MPIRUN, "-n", "1", *late, ":", "-n", str(others), *program]
+    return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
 
 
 def start(ranks, *arguments):

@@ -4,7 +4,7 @@ import h5py
 import numpy
 import pytest
 
-from program import error_lines, run
+from program import error_lines, run, run_late
 
 
 def tensors(path, **replaced):
@@ -58,6 +58,11 @@ def test_bench_refuses_a_corpus_that_is_too_short(tmp_path):
 @pytest.mark.parametrize("ranks", [None, 3])
 def test_an_unknown_command_names_the_nearest(ranks):
     refused(run(ranks, "bensh"), "bensh", "bench")
+
+
+@pytest.mark.parametrize("arguments", [["bensh"], ["plan", "--seq-len", 0]])
+def test_the_error_is_said_although_rank_0_comes_last(arguments):
+    refused(run_late(2, *arguments), str(arguments[-1]))
 
 
 def test_attend_refuses_a_missing_file(tmp_path):
