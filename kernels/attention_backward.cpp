@@ -8,6 +8,7 @@
 #include <functional>
 #include <stdexcept>
 
+#include "kernels/backward_plan.h"
 #include "kernels/backward_task.h"
 #include "kernels/backward_terms.h"
 #include "kernels/parallel_rows.h"
@@ -24,48 +25,6 @@ using detail::BackwardScratch;
 using detail::BackwardTask;
 using detail::kBackwardLanes;
 using detail::Procession;
-
-std::int64_t ceiling(std::int64_t dividend, std::int64_t divisor) {
-  return (dividend + divisor - 1) / divisor;
-}
-
-/// Tasks: keys in ascending order, which in a causal pattern is the heaviest first; heads and batch entries
-/// alternate within, so that neighbours do not wait for each other's dq. How keys are cut does not depend on
-/// the threads.
-template <class T>
-std::vector<BackwardTask> plan_tasks(const Pattern& pattern, std::span<const GradientQueries<T>> queries,
-                                     std::span<const GradientKeys<T>> keys) {
-  const Shape& shape = keys.front().k.shape;
-  std::int64_t all_keys = 0;
-  for (const GradientKeys<T>& block : keys) all_keys += shape.batch * shape.heads * block.positions.count;
-  constexpr std::int64_t kFewestTasks = 16;
-  const std::int64_t most_keys =
-      std::clamp(all_keys / kFewestTasks, detail::kBackwardKeys, detail::most_task_keys(shape.head_dim));
-  std::vector<BackwardTask> tasks;
-  std::vector<std::size_t> places(static_cast<std::size_t>(shape.batch * shape.heads)), places_terms(places);
-  for (std::size_t index = 0; index < keys.size(); ++index) {
-    const Run positions = keys[index].positions;
-    // As few as may be, of whole pieces, alike in size.
-    const std::int64_t block_tasks = ceiling(positions.count, most_keys);
-    const std::int64_t task_keys =
-        ceiling(positions.count, std::max<std::int64_t>(block_tasks, 1) * detail::kBackwardKeys) *
-        detail::kBackwardKeys;
-    for (std::int64_t begin = 0; begin < positions.count; begin += task_keys) {
-      const Interval own{begin, std::min(begin + task_keys, positions.count)};
-      std::int64_t work = 0;
-      for (const std::size_t block : keys[index].queries)
-        work += pattern.area(queries[block].positions, positions.slice(own));
-      if (work == 0 && !keys[index].first) continue;  // the first writes zeros
-      for (std::int64_t b = 0; b < shape.batch; ++b) {
-        for (std::int64_t h = 0; h < shape.heads; ++h) {
-          tasks.push_back({index, b, h, own, places[static_cast<std::size_t>(b * shape.heads + h)]++,
-                           places_terms[static_cast<std::size_t>(h)]++});
-        }
-      }
-    }
-  }
-  return tasks;
-}
 
 template <class T>
 void check(std::span<const GradientQueries<T>> queries, std::span<const GradientKeys<T>> keys,
@@ -143,7 +102,7 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
     return;
   }
   check(queries, keys, terms.relative.present());
-  const std::vector<BackwardTask> tasks = plan_tasks(pattern, queries, keys);
+  const std::vector<BackwardTask> tasks = detail::plan_tasks(pattern, queries, keys);
   const Shape& shape = keys.front().k.shape;
   const std::int64_t group = queries.front().q.shape.heads / shape.heads;
   const bool relative = terms.relative.present();
@@ -156,11 +115,13 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
                         all_in_pairs(keys, &GradientKeys<T>::k) && all_in_pairs(keys, &GradientKeys<T>::v);
   const PairProducts products =
       in_pairs ? detail::pair_products_of<T>(shape.head_dim, relative) : PairProducts::none;
-  BackwardCall<T> call{pattern, terms, queries, keys, gradients, products, relative ? 1 : group, {0}, {}, {}};
+  BackwardCall<T> call{pattern, terms, queries, keys, gradients, products, relative ? 1 : group,
+                       {0},     {},    {},      {}};
   for (const GradientQueries<T>& block : queries) {
     call.first_tile.push_back(call.first_tile.back() +
-                              ceiling(block.positions.count * call.fold, kBackwardLanes));
+                              (block.positions.count * call.fold + kBackwardLanes - 1) / kBackwardLanes);
   }
+  call.guests = detail::invite_guests(call, tasks);
   const std::size_t lines = static_cast<std::size_t>(shape.batch * shape.heads);
   for (std::size_t line = 0; line < lines; ++line)
     call.by_batch_head.emplace_back(tasks.size() / lines, call.passes() * call.first_tile.back());

@@ -37,11 +37,39 @@ void load_pairs(const BackwardCall<BFloat16>& call, const BackwardTask& task,
   }
 }
 
+/// Rows of a key block into the operands' k and v.
+template <class T>
+void pack_keys(const GradientKeys<T>& keys, const BackwardTask& task, Interval rows,
+               const BackwardTile<Accumulator<T>>& tile, const BackwardOperands<Accumulator<T>>& operands) {
+  for (const auto& [view, packed] : {std::pair(keys.k, operands.k), std::pair(keys.v, operands.v)}) {
+    pack_rows<T>(view.row(task.batch, task.kv_head, rows.begin), view.token_stride, rows.size(),
+                 tile.head_dim, packed + (rows.begin - operands.origin) * tile.stride, tile.stride);
+  }
+}
+
+/// Sums of rows of a key block, row `origin` first, become its gradients or are added to them.
+template <class T>
+void give_gradients(const GradientKeys<T>& keys, const BackwardTask& task, Interval rows, std::int64_t origin,
+                    const BackwardTile<Accumulator<T>>& tile, KeyGradients<Accumulator<T>>& gradients,
+                    bool add) {
+  using A = Accumulator<T>;
+  const auto give = [&](RowSums<A>& sums, const TensorView<A>& view, A factor) {
+    sums.complete(rows.end - origin, tile.stride);
+    for (std::int64_t key = rows.begin; key < rows.end; ++key) {
+      A* row = view.row(task.batch, task.kv_head, key);
+      give_rows(sums.rows + (key - origin) * tile.stride, 0, factor, 1, tile.head_dim, add, &row);
+    }
+  };
+  give(gradients.dk, keys.dk, static_cast<A>(1.0 / std::sqrt(static_cast<double>(tile.head_dim))));
+  give(gradients.dv, keys.dv, A{1});
+}
+
 }  // namespace
 
 template <class T>
 void begin_keys(const BackwardTask& task, BackwardScratch<T>& scratch) {
   scratch.gradients.dk.held = scratch.gradients.dv.held = 0;
+  scratch.guest_gradients.dk.held = scratch.guest_gradients.dv.held = 0;
   scratch.operands.origin = scratch.pairs.origin = task.keys.begin;
   scratch.loaded = scratch.given = task.keys.begin;
 }
@@ -68,40 +96,42 @@ void load_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int64
     }
   }
   // Whole pieces.
-  const std::int64_t begin = scratch.loaded, stride = scratch.tile.stride;
+  const std::int64_t begin = scratch.loaded;
   scratch.loaded =
       std::min(task.keys.begin + (end - task.keys.begin + kBackwardKeys - 1) / kBackwardKeys * kBackwardKeys,
                task.keys.end);
-  const GradientKeys<T>& keys = call.keys[task.block];
-  for (const auto& [view, packed] :
-       {std::pair(keys.k, scratch.operands.k), std::pair(keys.v, scratch.operands.v)}) {
-    pack_rows<T>(view.row(task.batch, task.kv_head, begin), view.token_stride, scratch.loaded - begin,
-                 scratch.tile.head_dim, packed + (begin - task.keys.begin) * stride, stride);
-  }
+  pack_keys(call.keys[task.block], task, {begin, scratch.loaded}, scratch.tile, scratch.operands);
   ask_for_keys(call, task, scratch);
 }
 
 template <class T>
 void store_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int64_t end,
                 BackwardScratch<T>& scratch) {
-  using A = Accumulator<T>;
+  if (end <= scratch.given) return;
   const GradientKeys<T>& keys = call.keys[task.block];
-  const std::int64_t head_dim = scratch.tile.head_dim, stride = scratch.tile.stride;
-  const auto give = [&](RowSums<A>& sums, const TensorView<A>& view, A factor) {
-    sums.complete(end - task.keys.begin, stride);
-    for (std::int64_t key = scratch.given; key < end; ++key) {
-      A* row = view.row(task.batch, task.kv_head, key);
-      give_rows(sums.rows + (key - task.keys.begin) * stride, 0, factor, 1, head_dim, !keys.first, &row);
-    }
-  };
-  if (scratch.given < end) {
-    give(scratch.gradients.dk, keys.dk, static_cast<A>(1.0 / std::sqrt(static_cast<double>(head_dim))));
-    give(scratch.gradients.dv, keys.dv, A{1});
-    scratch.given = end;
-  }
+  give_gradients(keys, task, {scratch.given, end}, task.keys.begin, scratch.tile, scratch.gradients,
+                 !keys.first);
+  scratch.given = end;
   const Interval next{end, std::min(end + kBackwardLanes, task.keys.end)};
   scratch.tile.coming.add(keys.dk, task.batch, task.kv_head, next);
   scratch.tile.coming.add(keys.dv, task.batch, task.kv_head, next);
+}
+
+template <class T>
+void load_guests(const BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch) {
+  BackwardOperands<Accumulator<T>>& own = scratch.guest_operands;
+  if (scratch.guest_gradients.dv.held == 0)
+    pack_keys(call.keys[call.guests.block], task, call.guests.keys, scratch.tile, own);
+}
+
+template <class T>
+void store_guests(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch,
+                  const Poll& poll) {
+  const Interval rows = call.guests.keys;
+  if (scratch.guest_gradients.dv.held == 0) return;
+  call.procession(task.batch, task.kv_head).wait(task.place, poll);
+  give_gradients(call.keys[call.guests.block], task, rows, rows.begin, scratch.tile, scratch.guest_gradients,
+                 true);
 }
 
 #define LONGSEQ_INSTANTIATE(T)                                                                     \
@@ -109,7 +139,10 @@ void store_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int6
   template void ask_for_keys<T>(const BackwardCall<T>&, const BackwardTask&, BackwardScratch<T>&); \
   template void load_keys<T>(const BackwardCall<T>&, const BackwardTask&, std::int64_t,            \
                              BackwardScratch<T>&);                                                 \
-  template void store_keys<T>(const BackwardCall<T>&, const BackwardTask&, std::int64_t, BackwardScratch<T>&);
+  template void store_keys<T>(const BackwardCall<T>&, const BackwardTask&, std::int64_t,           \
+                              BackwardScratch<T>&);                                                \
+  template void load_guests<T>(const BackwardCall<T>&, const BackwardTask&, BackwardScratch<T>&);  \
+  template void store_guests<T>(BackwardCall<T>&, const BackwardTask&, BackwardScratch<T>&, const Poll&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

@@ -26,4 +26,13 @@ template <class T>
 void store_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int64_t end,
                 BackwardScratch<T>& scratch);
 
+/// Packs the guests' keys, unless the task has them.
+template <class T>
+void load_guests(const BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch);
+
+/// Adds to the guests' gradients what the task has summed of them, when it is the task's turn.
+template <class T>
+void store_guests(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch,
+                  const Poll& poll);
+
 }  // namespace longseq::detail

@@ -84,7 +84,11 @@ void load_tile(const BackwardCall<T>& call, const GradientQueries<T>& block, con
   if constexpr (!std::is_same_v<T, A>) {
     if (call.products != PairProducts::none) load(scratch.pairs);
   }
-  if (call.products == PairProducts::none) load(scratch.operands);
+  if (call.products == PairProducts::none) {
+    load(scratch.operands);
+    scratch.guest_operands.queries = scratch.operands.queries;
+    scratch.guest_operands.d_o = scratch.operands.d_o;
+  }
   if (call.terms.relative.present()) {
     add_query_biases(call, queries, scratch);
   }
@@ -133,21 +137,20 @@ std::array<Interval, 2> tiles_that_see(const BackwardCall<T>& call, const Gradie
            first_where([&](Interval seen) { return seen.begin > keys.last(); })}};
 }
 
-/// The pieces of the task's keys that the tile sees.
+/// The pieces of the task's keys that the tile sees, after those of its guests.
 struct Pieces {
-  std::array<Piece, kMostTaskPieces> pieces;
+  std::array<Piece, kMostTaskPieces + 1> pieces;
   std::size_t count = 0;
+  std::size_t guests = 0;
 };
 
-Pieces cut_all(const Outlook& outlook, Interval keys, std::int64_t granule) {
-  Pieces all;
+void cut_all(const Outlook& outlook, Interval keys, std::int64_t granule, Pieces& all) {
   for (std::int64_t begin = keys.begin; begin < keys.end; begin += kBackwardKeys) {
     Piece& piece = all.pieces[all.count];
     piece = cut(outlook, {begin, std::min(begin + kBackwardKeys, keys.end)}, granule);
     if (piece.keys.empty()) continue;
     ++all.count;
   }
-  return all;
 }
 
 template <class T>
@@ -160,7 +163,8 @@ void take_pieces(BackwardCall<T>& call, const BackwardTask& task, const Gradient
   const bool relative = call.terms.relative.present();
   for (std::size_t number = 0; number < all.count; ++number) {
     const Piece& piece = all.pieces[number];
-    load_keys(call, task, piece.keys.end, scratch);
+    const bool guests = number < all.guests;
+    guests ? load_guests(call, task, scratch) : load_keys(call, task, piece.keys.end, scratch);
     if constexpr (std::is_same_v<T, BFloat16>) {
       if (call.products != PairProducts::none) {
         const auto take =
@@ -171,7 +175,9 @@ void take_pieces(BackwardCall<T>& call, const BackwardTask& task, const Gradient
     }
     if (relative) score_relative(call, block.positions, positions, queries, piece, scratch);
     if (call.products == PairProducts::none) {
-      backward_tile(scratch.tile, scratch.operands, scratch.gradients, piece, bias, relative, scratch.scores);
+      backward_tile(scratch.tile, guests ? scratch.guest_operands : scratch.operands,
+                    guests ? scratch.guest_gradients : scratch.gradients, piece, bias, relative,
+                    scratch.scores);
     }
     if (call.gradients.bias != nullptr) add_bias_gradient(call, positions, piece, scratch);
     if (relative) add_relative_gradients(call, block.positions, positions, queries, piece, scratch);
@@ -186,6 +192,7 @@ struct Meeting {
   FoldedRows next;      // the rows of the next tile
   std::int64_t number;  // in the procession
   bool last_round;      // no later tile sees keys before those that this one sees
+  bool with_guests;
 };
 
 /// Asks for the tile's dq, for keys that are still to come and for the rows of the next tile.
@@ -205,17 +212,21 @@ template <class T>
 void take_tile(BackwardCall<T>& call, const BackwardTask& task, const Meeting<T>& meeting,
                BackwardScratch<T>& scratch, const Poll& poll) {
   using A = Accumulator<T>;
-  const auto& [block, queries, next, number, last_round] = meeting;
+  const auto& [block, queries, next, number, last_round, with_guests] = meeting;
   BackwardTile<A>& tile = scratch.tile;
   const GradientKeys<T>& keys = call.keys[task.block];
   const Outlook outlook =
       look(call.pattern, block.positions, queries, keys.positions, kBackwardLanes, tile.lanes);
-  const Pieces pieces = cut_all(outlook, task.keys, call.products == PairProducts::none ? 1 : 2);
+  const std::int64_t granule = call.products == PairProducts::none ? 1 : 2;
+  Pieces pieces;
+  if (with_guests) cut_all(outlook, call.guests.keys, granule, pieces);
+  pieces.guests = pieces.count;
+  cut_all(outlook, task.keys, granule, pieces);
   if (pieces.count == 0) return;
   if (call.terms.bias.values != nullptr) find_tables(queries, call.terms.bias, tile.lanes);
   load_tile(call, block, task, queries, scratch);
   ask_for(call, task, meeting, scratch);
-  if (last_round) store_keys(call, task, pieces.pieces[0].keys.begin, scratch);
+  if (last_round) store_keys(call, task, pieces.pieces[pieces.guests].keys.begin, scratch);
   take_pieces(call, task, block, queries, pieces, scratch);
   if (call.products == PairProducts::matrix) {
     std::array<A*, kBackwardLanes> rows;
@@ -266,6 +277,11 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
   tile.dq_lanes = nullptr;
   operands.k_rows = operands.k;
   operands.k_stride = operands.k_rows_stride = tile.stride;
+  guest_operands = operands;
+  guest_operands.origin = call.guests.keys.begin;
+  for (A** rows : {&guest_operands.k, &guest_operands.v, &guest_gradients.dk.rows, &guest_gradients.dv.rows})
+    *rows = take(kBackwardKeys * tile.stride);
+  guest_operands.k_rows = guest_operands.k;
   for (A** values : {&scores.weights, &scores.d_scores}) *values = take(kBackwardKeys * kBackwardLanes);
   pair_scores = {};
   if constexpr (!std::is_same_v<T, A>) {
@@ -297,8 +313,9 @@ BackwardScratch<T>::BackwardScratch(const BackwardCall<T>& call)
 template <class T>
 std::int64_t BackwardScratch<T>::elements(std::int64_t head_dim) {
   const std::int64_t stride = packed_stride(head_dim);
-  return (2 * head_dim + 3 * stride + 5) * kBackwardLanes + 4 * most_task_keys(head_dim) * stride +
-         2 * kBackwardKeys * kBackwardLanes + 2 * beyond<T>() * stride +
+  return (2 * head_dim + 3 * stride + 5) * kBackwardLanes +
+         4 * (most_task_keys(head_dim) + kBackwardKeys) * stride + 2 * kBackwardKeys * kBackwardLanes +
+         2 * beyond<T>() * stride +
          (std::is_same_v<T, A> ? 0 : (3 * kBackwardKeys / 2 + head_dim) * kBackwardLanes);
 }
 
@@ -306,6 +323,8 @@ template <class T>
 void run_task(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch,
               const Poll& poll) {
   const GradientKeys<T>& keys = call.keys[task.block];
+  const bool owns_guests =
+      call.guests.invited() && task.block == call.guests.block && task.keys.contains(call.guests.keys.begin);
   const MatrixUnit matrix_unit(call.products == PairProducts::matrix);
   begin_keys(task, scratch);
   for (std::int64_t pass = 0; pass < call.passes(); ++pass) {
@@ -316,17 +335,21 @@ void run_task(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T
           tiles_that_see(call, call.queries[index], keys.positions.slice(task.keys), call.tiles(index));
       for (const Interval& seeing : {leading, rising}) {
         for (std::int64_t tile = seeing.begin; tile < seeing.end; ++tile) {
+          const std::size_t host = call.host(index, tile);
+          if (owns_guests && host != Guests::kNoHost) continue;
           if (poll) poll();
-          take_tile(call, task,
-                    Meeting<T>{call.queries[index], rows(tile), rows(tile + 1),
-                               call.tile_number(pass, index, tile), last_block && tile >= rising.begin},
-                    scratch, poll);
+          take_tile(
+              call, task,
+              Meeting<T>{call.queries[index], rows(tile), rows(tile + 1), call.tile_number(pass, index, tile),
+                         last_block && tile >= rising.begin, host == task.place},
+              scratch, poll);
         }
       }
     }
   }
-  call.procession(task.batch, task.kv_head).leave(task.place);
   store_keys(call, task, task.keys.end, scratch);
+  store_guests(call, task, scratch, poll);
+  call.procession(task.batch, task.kv_head).leave(task.place);
   add_term_gradients(call, task, scratch, poll);
 }
 

@@ -24,6 +24,19 @@ struct BackwardTask {
   std::size_t place_terms;  // in the procession of its head, which adds to the gradients of position terms
 };
 
+/// A few keys that nearly all queries see: global tokens. A tile that sees no other keys of their task would
+/// be loaded there for them alone, so another task that it meets, its host, takes them along; it sums their
+/// gradients by itself and adds them when all tasks before it have left.
+struct Guests {
+  static constexpr std::size_t kNoHost = static_cast<std::size_t>(-1);
+
+  std::size_t block = 0;           // of keys
+  Interval keys{};                 // rows of the block
+  std::vector<std::size_t> hosts;  // [tile of a pass]: the task's place in its procession; empty: no guests
+
+  bool invited() const { return !hosts.empty(); }
+};
+
 /// What all tasks of a call share.
 template <class T>
 struct BackwardCall {
@@ -36,6 +49,7 @@ struct BackwardCall {
   PairProducts products;                 // how pairs are multiplied, if at all
   std::int64_t fold;                     // query heads folded into the rows of a tile
   std::vector<std::int64_t> first_tile;  // [query block], and the number of tiles of one pass
+  Guests guests;
   std::deque<Procession> by_batch_head;  // [batch · kv_heads + kv_head]
   std::deque<Procession> by_head;        // [kv_head]
 
@@ -45,6 +59,11 @@ struct BackwardCall {
   /// The number of a tile of a query block in its procession.
   std::int64_t tile_number(std::int64_t pass, std::size_t block, std::int64_t tile) const {
     return pass * first_tile.back() + first_tile[block] + tile;
+  }
+  /// Who takes the guests to a tile of a query block.
+  std::size_t host(std::size_t block, std::int64_t tile) const {
+    return guests.invited() ? guests.hosts[static_cast<std::size_t>(first_tile[block] + tile)]
+                            : Guests::kNoHost;
   }
   Procession& procession(std::int64_t batch, std::int64_t kv_head) {
     return by_batch_head[static_cast<std::size_t>(batch * keys.front().k.shape.heads + kv_head)];
@@ -80,8 +99,10 @@ struct BackwardScratch {
   BackwardOperands<A> operands;
   BackwardOperands<Pair> pairs;  // in the same memory
   KeyGradients<A> gradients;
-  std::int64_t loaded;  // rows of the key block: those of the task before it are packed
-  std::int64_t given;   // those before it have their gradients
+  BackwardOperands<A> guest_operands;  // k and v; the rest is the tile's
+  KeyGradients<A> guest_gradients;     // hold something if the task has had guests
+  std::int64_t loaded;                 // rows of the key block: those of the task before it are packed
+  std::int64_t given;                  // those before it have their gradients
   BackwardScores<A> scores;
   PairScores pair_scores;  // null where T is A
   /// Gradients of the position terms of the heads of the key head, as the task sums them; all zero between

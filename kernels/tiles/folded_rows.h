@@ -17,6 +17,7 @@ struct FoldedRows {
   Interval rows;          // of the block's tokens · fold
 
   std::int64_t token(std::int64_t lane) const { return (rows.begin + lane) / fold; }
+  Interval tokens() const { return {token(0), token(rows.size() - 1) + 1}; }
   std::int64_t head(std::int64_t lane) const { return first_head + (rows.begin + lane) % fold; }
 
   /// Calls visit(lane, head, token) for all lanes. Dividing for each would take longer than most of what is

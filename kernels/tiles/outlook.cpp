@@ -10,7 +10,7 @@ namespace {
 /// The tokens of a tile's rows; of the first and the last, some heads may be missing.
 struct TileTokens {
   const FoldedRows& queries;
-  Interval tokens{queries.token(0), queries.token(queries.rows.size() - 1) + 1};
+  Interval tokens = queries.tokens();
   std::int64_t missing = queries.rows.begin - tokens.begin * queries.fold;
 
   /// The lanes of tokens [first, last), counted from the tile's first.
