@@ -160,7 +160,8 @@ int run_plan(Arguments arguments) {
             "--strategy auto without a machine; expected --machine FILE, on which times are predicted; hint: "
             "suite/machines has examples");
       }
-      c.strategy = best_strategy(c, problem, *machine, valid_strategies(problem));
+      const std::vector<std::string> names = valid_strategies(problem);
+      c.strategy = names[fastest(predict_strategies(c, problem, *machine, {0, ranks}, names))];
     }
     const Planned planned = plan_all(problem, c, ranks, machine);
     print(c, planned, ranks, machine);

@@ -1,6 +1,5 @@
 #include "drivers/prospect.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <exception>
 #include <stdexcept>
@@ -9,9 +8,11 @@
 
 #include "drivers/inputs.h"
 #include "drivers/kernel_costs.h"
+#include "drivers/sharding/predict.h"
 #include "drivers/strategies.h"
 #include "results/agreement.h"
 #include "suite/threads.h"
+#include "suite/watchdog.h"
 
 namespace longseq {
 
@@ -63,15 +64,17 @@ Prospect foresee(const Launch& launch, const Case& c, const Problem& problem) {
   if (prospect.picked) names = runnable_strategies(launch, c, problem);
   ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
   const Machine machine = measure_machine(launch.comm, team, launch.placement, launch.calibration, c);
-  // Rank 0's word counts: the last digits of what others predict may differ.
-  std::ptrdiff_t pick = 0;
-  if (names.size() > 1)
-    pick = std::find(names.begin(), names.end(), best_strategy(c, problem, machine, names)) - names.begin();
-  MPI_Bcast(&pick, sizeof(pick), MPI_BYTE, 0, launch.comm);
-  prospect.chosen.strategy = names[static_cast<std::size_t>(pick)];
+  // Rank 0 simulates all ranks; of more than that, each predicts itself.
+  const bool by_rank_0 = launch.ranks <= kMostSimulated;
+  const Interval ranks = by_rank_0 ? Interval{0, launch.ranks} : Interval{launch.rank, launch.rank + 1};
+  std::vector<double> own(names.size()), seconds(names.size());
+  if (launch.rank == 0 || !by_rank_0)
+    team.run([&] { own = predict_strategies(c, problem, machine, ranks, names); });
+  maximum_watched(launch.comm, own, seconds);
+  const std::size_t pick = fastest(seconds);
+  prospect.chosen.strategy = names[pick];
   resolve(prospect.chosen);
-  prospect.predicted_time = predict_case(prospect.chosen, problem, machine);
-  MPI_Bcast(&prospect.predicted_time, 1, MPI_DOUBLE, 0, launch.comm);
+  prospect.predicted_time = seconds[pick];
   return prospect;
 }
 

@@ -1,7 +1,6 @@
 #include "drivers/strategies.h"
 
 #include <algorithm>
-#include <limits>
 #include <set>
 
 #include "drivers/sharding/planner.h"
@@ -48,33 +47,25 @@ void expand_strategies(Sweep& sweep, int ranks) {
   sweep = std::move(expanded);
 }
 
-double predict_case(const Case& c, const Problem& forward, const Machine& machine) {
-  const PlannerRow& strategy = planner(c.strategy);
-  double seconds = 0;
-  for (const Pass pass : passes_run(c)) {
-    if (!counts(c, pass)) continue;
-    Problem problem = forward;
-    problem.pass = pass;
-    seconds += predict_seconds(
-        problem, machine, [&](int rank) { return strategy.plan(problem, rank); }, c.overlap);
+std::vector<double> predict_strategies(const Case& c, const Problem& forward, const Machine& machine,
+                                       Interval ranks, const std::vector<std::string>& names) {
+  std::vector<double> seconds;
+  for (const std::string& name : names) {
+    const PlannerRow& strategy = planner(name);
+    seconds.push_back(0);
+    for (const Pass pass : passes_run(c)) {
+      if (!counts(c, pass)) continue;
+      Problem problem = forward;
+      problem.pass = pass;
+      seconds.back() += predict_seconds(
+          problem, machine, ranks, [&](int rank) { return strategy.plan(problem, rank); }, c.overlap);
+    }
   }
   return seconds;
 }
 
-std::string best_strategy(const Case& c, const Problem& forward, const Machine& machine,
-                          const std::vector<std::string>& names) {
-  std::string best;
-  double least = std::numeric_limits<double>::infinity();
-  Case tried = c;
-  for (const std::string& name : names) {
-    tried.strategy = name;
-    const double seconds = predict_case(tried, forward, machine);
-    if (seconds < least) {
-      least = seconds;
-      best = name;
-    }
-  }
-  return best;
+std::size_t fastest(const std::vector<double>& seconds) {
+  return static_cast<std::size_t>(std::min_element(seconds.begin(), seconds.end()) - seconds.begin());
 }
 
 }  // namespace longseq

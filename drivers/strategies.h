@@ -1,6 +1,7 @@
 // Choosing among the strategies: those that can run a case, what each is predicted to take, the best.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -21,11 +22,12 @@ std::vector<std::string> valid_strategies(const Problem& forward);
 /// Replaces each case with the strategy `all` by one for each valid strategy.
 void expand_strategies(Sweep& sweep, int ranks);
 
-/// Seconds of one repetition of the case, whose strategy is a planner's.
-double predict_case(const Case& c, const Problem& forward, const Machine& machine);
+/// Predicted seconds of one repetition of the case by each of some strategies, on the slowest of `ranks`: all
+/// of them, or, of more than are simulated together, any.
+std::vector<double> predict_strategies(const Case& c, const Problem& forward, const Machine& machine,
+                                       Interval ranks, const std::vector<std::string>& names);
 
-/// That of some strategies which is predicted to be the fastest.
-std::string best_strategy(const Case& c, const Problem& forward, const Machine& machine,
-                          const std::vector<std::string>& names);
+/// The number of the least.
+std::size_t fastest(const std::vector<double>& seconds);
 
 }  // namespace longseq

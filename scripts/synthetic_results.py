@@ -79,6 +79,7 @@ def _header(file, ranks, random):
     _dataset(calibration, "pingpong_latency", latency, ["message_size"], "s")
     _dataset(calibration, "pingpong_bandwidth", sizes / latency, ["message_size"], "B/s")
     _dataset(calibration, "ring_shift_bandwidth", 0.8 * sizes / latency, ["message_size"], "B/s")
+    _dataset(calibration, "cold_shift_bandwidth", 0.5 * sizes / latency, ["message_size"], "B/s")
     _dataset(calibration, "timer_cost", 2.5e-8, [], "s")
 
 

@@ -5,12 +5,11 @@
 #include <mpi.h>
 
 #include <cstdint>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include "results/record.h"
 #include "suite/measure.h"
+#include "suite/message_costs.h"
 #include "suite/threads.h"
 
 namespace longseq {
@@ -22,16 +21,6 @@ double fma_peak(MPI_Comm comm, ThreadTeam& team, std::string_view dtype, double 
 /// Sum over ranks.
 double sum_over_ranks(MPI_Comm comm, double value);
 
-struct MessageCosts {
-  std::vector<std::int64_t> sizes;         // bytes
-  std::vector<double> latency;             // s, half a ping-pong between ranks 0 and the last
-  std::vector<double> pingpong_bandwidth;  // B/s
-  std::vector<double> ring_bandwidth;      // B/s sent by the slowest rank, all shifting to the next at once
-  // The same between memory that the cores have not had in their own caches for some time: what tensors get,
-  // where ring_bandwidth is the most that the link can do.
-  std::vector<double> cold_bandwidth;
-};
-
 struct Calibration {
   Timer timer;
   double peak_f32 = 0;  // this rank, FLOP/s
@@ -40,13 +29,9 @@ struct Calibration {
   MessageCosts messages;  // empty with one rank
 };
 
-/// Some seconds: FMA peaks, triad, ping-pong and ring shift at several sizes. The triad's arrays are four
-/// times `cache_bytes`, this rank's share of the last-level cache, or more.
+/// Some seconds: FMA peaks, triad, ping-pong and ring shift at several sizes. `cache_bytes` is this rank's
+/// share of the last-level cache: the triad's arrays are four times as large, or more.
 Calibration calibrate(MPI_Comm comm, ThreadTeam& team, std::int64_t cache_bytes);
-
-/// A few milliseconds: B/s that the slowest rank sends in a ring shift, the best of two sizes; 0 with one
-/// rank.
-double ring_shift_rate(MPI_Comm comm);
 
 /// As stored in /calibration.
 Group calibration_group(const Calibration& calibration);

@@ -44,16 +44,20 @@ Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, cons
       memory_(problem_, plan_, tensors),
       messages_(comm, problem_, plan_, memory_),
       answers_(problem_, plan_, memory_),
-      fresh_(fresh_gradients(plan_)) {
-  for (const Step& step : plan_.steps) prepare(step);
+      starts_(gradient_starts(problem_, plan_)) {
+  std::span<const GradientStarts::OfTile> starts = starts_.tiles;
+  for (const Step& step : plan_.steps) {
+    prepare(step, starts.first(backward() ? step.tiles.size() : 0));
+    if (backward()) starts = starts.subspan(step.tiles.size());
+  }
   moments_.resize(plan_.steps.size());
 }
 
 template <class T>
-void Executor<T>::prepare(const Step& step) {
+void Executor<T>::prepare(const Step& step, std::span<const GradientStarts::OfTile> starts) {
   Work work;
   if (backward()) {
-    work.backward = backward_waves<T>(problem_, memory_, step.tiles);
+    work.backward = backward_waves<T>(problem_, memory_, step.tiles, starts);
   } else {
     work.forward = forward_waves<T>(problem_, memory_, step.tiles,
                                     [this](const Tile& tile) { return answers_.state_of(tile); });
@@ -71,8 +75,6 @@ void Executor<T>::begin() {
   const TensorView<A> lse = memory_.column(kOwnStatistics, heads, 0);
   copy_rows<A>(tensors_.lse, lse);
   attention_delta<T>(tensors_.o, tensors_.d_o, memory_.column(kOwnStatistics, heads, 1));
-  set_to_zero(tensors_.dq);
-  set_to_zero(tensors_.d_keys);
   set_to_zero(tensors_.d_terms, terms_, problem_.heads);
 }
 
@@ -113,6 +115,12 @@ void Executor<T>::merge(const Merge& merge) {
 }
 
 template <class T>
+void Executor<T>::zero_before(std::size_t step) {
+  for (const auto& zero : std::ranges::equal_range(starts_.zeros, step, {}, &GradientStarts::Zero::step))
+    set_to_zero(memory_.template view<A>(zero.buffer, zero.heads).tokens(zero.rows));
+}
+
+template <class T>
 void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
   const Step& step = plan_.steps[number];
   const Work& work = work_[number];
@@ -122,7 +130,7 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
     Stopwatch watch(times.merging);
     for (const Transfer& send : step.sends) answers_.finish(send.buffer);
     for (const Merge& merge : step.merges) answers_.finish(merge.into);
-    for (const int buffer : fresh_[number]) set_to_zero(memory_.template view<A>(buffer));
+    zero_before(number);
   }
   {
     Stopwatch watch(times.communication);
@@ -150,6 +158,7 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
 
 template <class T>
 void Executor<T>::finish() {
+  zero_before(plan_.steps.size());
   answers_.finish(kOwnOutputs);
   for (const Delivery& delivery : plan_.deliveries) {
     const Interval heads = buffer_of(plan_, delivery.from).heads;

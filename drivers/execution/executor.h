@@ -59,8 +59,9 @@ class Executor {
   };
 
   bool backward() const { return problem_.pass == Pass::backward; }
-  void prepare(const Step& step);
+  void prepare(const Step& step, std::span<const GradientStarts::OfTile> starts);
   void begin();
+  void zero_before(std::size_t step);
   void run_step(std::size_t number, bool overlap, PassTimes& times);
   void compute(const Work& work);
   void merge(const Merge& merge);
@@ -74,10 +75,10 @@ class Executor {
   PlanMemory<T> memory_;
   Messages<T> messages_;
   Answers<T> answers_;
-  std::vector<Work> work_;               // [step]
-  std::vector<std::vector<int>> fresh_;  // [step]: see fresh_gradients()
-  std::vector<StepMoments> moments_;     // [step]
-  double polling_ = 0;                   // s, of the pass
+  std::vector<Work> work_;  // [step]
+  GradientStarts starts_;
+  std::vector<StepMoments> moments_;  // [step]
+  double polling_ = 0;                // s, of the pass
 };
 
 }  // namespace longseq

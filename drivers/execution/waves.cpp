@@ -1,6 +1,7 @@
 #include "drivers/execution/waves.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace longseq {
 namespace {
@@ -13,12 +14,20 @@ std::ptrdiff_t find(const std::vector<Place>& places, const Place& place) {
   return met == places.end() || *met == place ? met - places.begin() : -1;
 }
 
-/// The wave for which `fits` holds, a new one at the end if there is none.
-template <class Wave, class Fits>
-Wave& wave_for(std::vector<Wave>& waves, const Tile& tile, const Fits& fits) {
-  for (Wave& wave : waves) {
-    if (wave.heads == tile.heads && fits(wave)) return wave;
+bool meets_any(const std::vector<Place>& places, const Place& place) {
+  return find(places, place) != std::ssize(places);
+}
+
+/// The first wave for which `fits` holds, but none before one that the tile must not overtake; a new one at
+/// the end if there is none.
+template <class Wave, class Fits, class Blocks>
+Wave& wave_for(std::vector<Wave>& waves, const Tile& tile, const Fits& fits, const Blocks& blocks) {
+  Wave* found = nullptr;
+  for (auto wave = waves.rbegin(); wave != waves.rend(); ++wave) {
+    if (wave->heads == tile.heads && fits(*wave)) found = &*wave;
+    if (blocks(*wave)) break;
   }
+  if (found != nullptr) return *found;
   waves.emplace_back();
   waves.back().heads = tile.heads;
   return waves.back();
@@ -38,8 +47,9 @@ std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemo
   std::vector<ForwardWave<T>> waves;
   for (const Tile& tile : tiles) {
     const Place place{tile.into, tile.query_rows};
-    ForwardWave<T>& wave =
-        wave_for(waves, tile, [&](const auto& other) { return find(other.places, place) >= 0; });
+    ForwardWave<T>& wave = wave_for(
+        waves, tile, [&](const auto& other) { return find(other.places, place) >= 0; },
+        [](const auto& /*other*/) { return false; });
     const auto number = static_cast<std::size_t>(find(wave.places, place));
     if (number == wave.places.size()) {
       wave.places.push_back(place);
@@ -55,14 +65,25 @@ std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemo
 
 template <class T>
 std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                            const Tiles& tiles) {
+                                            const Tiles& tiles,
+                                            std::span<const GradientStarts::OfTile> starts) {
   using A = Accumulator<T>;
   std::vector<BackwardWave<T>> waves;
-  for (const Tile& tile : tiles) {
+  for (std::size_t number = 0; number < tiles.size(); ++number) {
+    const Tile& tile = tiles[number];
     const Place query_place{tile.into, tile.query_rows}, key_place{tile.key_gradients, tile.key_rows};
-    BackwardWave<T>& wave = wave_for(waves, tile, [&](const auto& other) {
-      return find(other.query_places, query_place) >= 0 && find(other.key_places, key_place) >= 0;
-    });
+    const Interval kv_heads = problem.kv_heads_of(tile.heads);
+    BackwardWave<T>& wave = wave_for(
+        waves, tile,
+        [&](const auto& other) {
+          return find(other.query_places, query_place) >= 0 && find(other.key_places, key_place) >= 0;
+        },
+        [&](const auto& other) {  // it gives the same gradients: the first tile may write them
+          const auto share = [](Interval a, Interval b) { return !intersect(a, b).empty(); };
+          return (share(other.heads, tile.heads) && meets_any(other.query_places, query_place)) ||
+                 (share(problem.kv_heads_of(other.heads), kv_heads) &&
+                  meets_any(other.key_places, key_place));
+        });
     const auto query = static_cast<std::size_t>(find(wave.query_places, query_place));
     const auto key = static_cast<std::size_t>(find(wave.key_places, key_place));
     const auto rows_of = [&](auto view) { return view.tokens(tile.query_rows); };
@@ -73,15 +94,20 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMe
                               .lse = rows_of(memory.column(tile.statistics, tile.heads, 0)),
                               .delta = rows_of(memory.column(tile.statistics, tile.heads, 1)),
                               .positions = tile.query_positions,
-                              .dq = rows_of(memory.template view<A>(tile.into, tile.heads))});
+                              .dq = rows_of(memory.template view<A>(tile.into, tile.heads)),
+                              .first = starts[number].queries});
     }
     if (key == wave.key_places.size()) {
       wave.key_places.push_back(key_place);
       const KeyBlock<T> block = key_block(problem, memory, tile);
-      const auto gradients =
-          memory.template view<A>(tile.key_gradients, problem.kv_heads_of(tile.heads)).tokens(tile.key_rows);
-      wave.keys.push_back(
-          {block.k, block.v, block.positions, first_half(gradients), second_half(gradients), {}});
+      const auto gradients = memory.template view<A>(tile.key_gradients, kv_heads).tokens(tile.key_rows);
+      wave.keys.push_back({block.k,
+                           block.v,
+                           block.positions,
+                           first_half(gradients),
+                           second_half(gradients),
+                           {},
+                           starts[number].keys});
     }
     wave.keys[key].queries.push_back(query);
   }
@@ -94,7 +120,8 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMe
 #define LONGSEQ_INSTANTIATE(T)                                                                              \
   template std::vector<ForwardWave<T>> forward_waves<T>(const Problem&, const PlanMemory<T>&, const Tiles&, \
                                                         const StateOf<T>&);                                 \
-  template std::vector<BackwardWave<T>> backward_waves<T>(const Problem&, const PlanMemory<T>&, const Tiles&);
+  template std::vector<BackwardWave<T>> backward_waves<T>(                                                  \
+      const Problem&, const PlanMemory<T>&, const Tiles&, std::span<const GradientStarts::OfTile>);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "drivers/execution/memory.h"
+#include "drivers/sharding/gradient_starts.h"
 #include "kernels/attention_backward.h"
 
 namespace longseq {
@@ -42,8 +44,10 @@ template <class T>
 std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemory<T>& memory,
                                           const Tiles& tiles, const StateOf<T>& state_of);
 
+/// `starts`: of these tiles.
 template <class T>
 std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                            const Tiles& tiles);
+                                            const Tiles& tiles,
+                                            std::span<const GradientStarts::OfTile> starts);
 
 }  // namespace longseq

@@ -61,6 +61,12 @@ class PartyRing {
     return of_keys(payload) ? problem_.kv_heads_of(heads_of(member)) : heads_of(member);
   }
 
+  /// Whether other members read some of the same key heads.
+  bool shares_key_heads(int member) const {
+    const Interval heads = heads_of(member);
+    return heads.begin % problem_.group() != 0 || heads.end % problem_.group() != 0;
+  }
+
   int new_buffer(Payload payload, Shard positions) {
     return add_buffer(plan_, payload, std::move(positions), of_keys(payload) ? kv_heads_ : heads_);
   }
@@ -138,7 +144,7 @@ class PartyRing {
         const Interval heads = heads_of(member, payload);
         if (heads.empty() || own_rows.empty()) continue;
         const int own = own_tile().*buffer;
-        if (payload == Payload::key_gradients) {  // key heads may be shared: members' gradients add up
+        if (payload == Payload::key_gradients && shares_key_heads(member)) {  // their gradients add up
           const int part = add_buffer(plan_, payload, layout_.shard(plan_.rank), heads);
           step.receives.push_back(transfer_all(plan_, peer, part));
           step.merges.push_back({part, own, own_rows});

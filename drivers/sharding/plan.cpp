@@ -154,32 +154,6 @@ void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const
   });
 }
 
-std::vector<std::vector<int>> fresh_gradients(const RankPlan& plan) {
-  std::vector<bool> begun(plan.buffers.size(), false);
-  for (std::size_t i = 0; i < begun.size(); ++i) {
-    const Payload payload = plan.buffers[i].payload;
-    begun[i] = i < kOwnBuffers || (payload != Payload::query_gradients && payload != Payload::key_gradients);
-  }
-  for (const Step& step : plan.steps) {
-    for (const Transfer& receive : step.receives) begun[static_cast<std::size_t>(receive.buffer)] = true;
-  }
-  std::vector<std::vector<int>> fresh(plan.steps.size());
-  for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-    const auto touch = [&](int buffer) {
-      if (begun[static_cast<std::size_t>(buffer)]) return;
-      begun[static_cast<std::size_t>(buffer)] = true;
-      fresh[s].push_back(buffer);
-    };
-    for (const Tile& tile : plan.steps[s].tiles) {
-      touch(tile.into);
-      touch(tile.key_gradients);
-    }
-    for (const Merge& merge : plan.steps[s].merges) touch(merge.into);
-    for (const Transfer& send : plan.steps[s].sends) touch(send.buffer);
-  }
-  return fresh;
-}
-
 Rows all_rows(const Buffer& buffer) {
   return rows_from({0, tokens_in(buffer.positions)});
 }

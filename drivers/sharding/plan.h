@@ -178,10 +178,6 @@ void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const
 /// Whether add_tiles() would add any for these.
 bool sees_any(const Pattern& pattern, const Shard& queries, const Shard& keys);
 
-/// For each step, the gradients in the arena that it is the first to touch: they begin as zero, unless they
-/// are received.
-std::vector<std::vector<int>> fresh_gradients(const RankPlan& plan);
-
 /// All rows of a buffer.
 Rows all_rows(const Buffer& buffer);
 

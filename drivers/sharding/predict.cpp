@@ -3,113 +3,14 @@
 #include <tbb/parallel_for.h>
 
 #include <algorithm>
-#include <tuple>
+#include <cstddef>
 #include <utility>
-
-#include "drivers/sharding/audit.h"
 
 namespace longseq {
 namespace {
 
-// What touching a byte takes, in bytes of the memory's bandwidth: a triad counts three accesses, of four that
-// take place, since a line is read before it is written.
-constexpr double kRead = 0.75;
-constexpr double kWrite = 1.5;
-constexpr double kChange = 1.5;  // read and written back
-
-/// Rows of the queries that see any of the keys. The ends of what a query sees rise with its position, but
-/// for the first rows of a global pattern, which are few and left out; everyone sees its first keys.
-std::int64_t rows_that_see(const Pattern& pattern, const Run& queries, const Run& keys) {
-  if (pattern.kind == PatternKind::global && keys.start < pattern.global_tokens) return queries.count;
-  const auto first_where = [&](const auto& holds) {
-    std::int64_t low = 0, high = queries.count;
-    while (low < high) {
-      const std::int64_t middle = (low + high) / 2;
-      const VisibleKeys seen = pattern.visible_keys(queries.at(middle));
-      holds(seen.second.empty() ? seen.first : seen.second) ? high = middle : low = middle + 1;
-    }
-    return low;
-  };
-  const std::int64_t begin = first_where([&](Interval seen) { return seen.end > keys.start; });
-  return std::max<std::int64_t>(first_where([&](Interval seen) { return seen.begin > keys.last(); }) - begin,
-                                0);
-}
-
-double compute_seconds(const Problem& problem, const Machine& machine, const Step& step) {
-  const KernelCosts& costs = machine.costs(problem.pass);
-  const auto numbers = static_cast<double>(problem.batch * problem.head_dim);  // of a row and head
-  double seconds = step.tiles.empty() ? 0 : costs.call;
-  // Rows are loaded once for all their keys.
-  using Loaded =
-      std::pair<std::tuple<int, std::int64_t, std::int64_t>, double>;  // queries, rows of all heads
-  boost::container::small_vector<Loaded, 4> query_rows;
-  for (const Tile& tile : step.tiles) {
-    const Run query_run = tile.query_positions;
-    const Run key_run = tile.key_positions;
-    const auto heads = static_cast<double>(tile.heads.size());
-    const auto visible = static_cast<double>(problem.pattern.area(query_run, key_run));
-    const auto all = static_cast<double>(query_run.count) * static_cast<double>(key_run.count);
-    const auto rows = static_cast<double>(
-        visible == all ? query_run.count : rows_that_see(problem.pattern, query_run, key_run));
-    const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
-    const auto seen_keys =
-        static_cast<double>(key_run.rows_in(seen.first).size() + key_run.rows_in(seen.second).size());
-    seconds += visible * heads * pass_flops(problem, 1) / costs.flops_per_second;
-    if (visible < all) seconds += costs.masked_row * rows * heads * numbers;
-    seconds +=
-        costs.key_row * seen_keys * numbers * static_cast<double>(problem.kv_heads_of(tile.heads).size());
-    query_rows.push_back({{tile.queries, tile.query_rows.begin, tile.heads.begin}, rows * heads});
-  }
-  std::sort(query_rows.begin(), query_rows.end());
-  for (std::size_t i = 0; i < query_rows.size(); ++i) {
-    if (i + 1 == query_rows.size() || query_rows[i].first != query_rows[i + 1].first)  // the most of each
-      seconds += costs.query_row * query_rows[i].second * numbers;
-  }
-  return seconds;
-}
-
-double bytes_in(const Problem& problem, const RankPlan& plan, int buffer) {
-  return static_cast<double>(bytes_of(problem, buffer_of(plan, buffer)));
-}
-
-/// What a pass does with the rank's own tensors: forward it divides the outputs, in the accumulator's type,
-/// by their sums, in place where storage is as wide; backward it takes delta from the outputs and their
-/// gradients, and sets the other gradients to zero.
-double own_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan) {
-  const auto own = [&](int buffer) { return bytes_in(problem, plan, buffer); };
-  double bytes = 0;
-  if (problem.pass == Pass::backward) {
-    bytes = kRead * (own(kOwnOutputs) + own(kOwnOutputGradients)) +
-            kWrite * (own(kOwnQueryGradients) + own(kOwnKeyGradients));
-  } else if (problem.element_bytes == problem.accumulator_bytes) {
-    bytes = kChange * own(kOwnOutputs);
-  } else {
-    const auto ratio =
-        static_cast<double>(problem.accumulator_bytes) / static_cast<double>(problem.element_bytes);
-    bytes = (kRead * ratio + kWrite) * own(kOwnOutputs);
-  }
-  return bytes / machine.memory_bandwidth;
-}
-
 bool same_node(const Machine& machine, int a, int b) {
   return a / machine.ranks_per_node == b / machine.ranks_per_node;
-}
-
-using Incoming = decltype(StepCost::incoming);
-
-/// One of each peer, with all its bytes: messages that lie beside each other are copied like one.
-void join(Incoming& incoming) {
-  std::stable_sort(incoming.begin(), incoming.end(),
-                   [](const auto& a, const auto& b) { return a.peer < b.peer; });
-  std::size_t count = 0;
-  for (const StepCost::Incoming& message : incoming) {
-    if (count > 0 && incoming[count - 1].peer == message.peer) {
-      incoming[count - 1].bytes += message.bytes;
-    } else {
-      incoming[count++] = message;
-    }
-  }
-  incoming.resize(count);
 }
 
 /// What a step's messages need once both ends are there: seconds of copying by own cores, and of the network.
@@ -131,38 +32,6 @@ Arrival arrival(const Machine& machine, int rank, const StepCost& step) {
 }
 
 }  // namespace
-
-std::vector<StepCost> price(const Problem& problem, const Machine& machine, const RankPlan& plan) {
-  std::vector<StepCost> steps;
-  const std::vector<std::vector<int>> fresh = fresh_gradients(plan);
-  for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-    const Step& step = plan.steps[s];
-    StepCost cost;
-    cost.compute = compute_seconds(problem, machine, step);
-    for (const Transfer& receive : step.receives)
-      cost.incoming.push_back({receive.peer, static_cast<double>(bytes_of(problem, plan, receive))});
-    double touched = 0;  // bytes of the memory's bandwidth
-    for (int peer = 0; step.allgather_keys && peer < problem.layout.ranks; ++peer) {
-      const auto bytes =
-          static_cast<double>(tokens_in(problem.layout.shard(peer)) *
-                              bytes_per_row(problem, Payload::keys, all_heads(problem, Payload::keys)));
-      if (peer == plan.rank) {
-        touched += (kRead + kWrite) * bytes;  // the own keys, to their place among the others
-      } else {
-        cost.incoming.push_back({peer, bytes});
-      }
-    }
-    join(cost.incoming);
-    for (const int buffer : fresh[s]) touched += kWrite * bytes_in(problem, plan, buffer);
-    for (const Merge& merge : step.merges) touched += (kRead + kChange) * bytes_in(problem, plan, merge.from);
-    cost.merge = touched / machine.memory_bandwidth;
-    steps.push_back(std::move(cost));
-  }
-  if (!steps.empty())
-    (problem.pass == Pass::forward ? steps.back() : steps.front()).merge +=
-        own_seconds(problem, machine, plan);
-  return steps;
-}
 
 std::vector<RankTime> simulate(const Machine& machine, const std::vector<std::vector<StepCost>>& ranks,
                                bool overlap) {
@@ -218,10 +87,10 @@ double Forecast::seconds() const {
   return slowest;
 }
 
-double predict_seconds(const Problem& problem, const Machine& machine,
+double predict_seconds(const Problem& problem, const Machine& machine, Interval ranks,
                        const std::function<RankPlan(int rank)>& plan_of, bool overlap) {
   Forecast forecast(machine, problem.layout.ranks, overlap);
-  tbb::parallel_for(0, problem.layout.ranks,
+  tbb::parallel_for(static_cast<int>(ranks.begin), static_cast<int>(ranks.end),
                     [&](int rank) { forecast.add(rank, price(problem, machine, plan_of(rank))); });
   return forecast.seconds();
 }

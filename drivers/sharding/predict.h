@@ -1,33 +1,18 @@
 // The predictor: what a plan will take on a machine, without running it.
 //
-// A rank's step costs its tiles' FLOPs and rows, at the kernels' rate; messages cost latency and bytes over
-// bandwidth, from the moment both ends are in the step. From other nodes they come while tiles are computed;
-// within a node the rank's own cores copy them, so their time adds up. A step ends when both are done;
-// gradients and partial results are then joined at the memory's bandwidth, at which gradients are set to
-// zero first and the own keys copied to their place among all. Ranks wait for each other's steps.
+// Messages come once both ends are in the step: from other nodes while tiles are computed, within a node
+// copied by the rank's own cores, so that their time adds up. A step ends when both are done; then what it
+// touches beside its tiles follows. Ranks wait for each other's steps.
 #pragma once
 
-#include <boost/container/small_vector.hpp>
 #include <functional>
 #include <mutex>
 #include <vector>
 
 #include "drivers/sharding/machine.h"
+#include "drivers/sharding/step_costs.h"
 
 namespace longseq {
-
-/// One rank's step, priced.
-struct StepCost {
-  struct Incoming {
-    int peer;
-    double bytes;
-  };
-  double compute = 0;  // s
-  double merge = 0;    // s: joining, and what else touches memory beside the tiles
-  boost::container::small_vector<Incoming, 2> incoming;  // by peer
-};
-
-std::vector<StepCost> price(const Problem& problem, const Machine& machine, const RankPlan& plan);
 
 struct RankTime {
   double total = 0;
@@ -39,6 +24,8 @@ struct RankTime {
 /// All ranks' times, step by step: `ranks[r]` is what price() gave for rank r.
 std::vector<RankTime> simulate(const Machine& machine, const std::vector<std::vector<StepCost>>& ranks,
                                bool overlap);
+
+inline constexpr int kMostSimulated = 256;  // together: a few MB
 
 /// The time of a pass on a machine, of its slowest rank. Up to kMostSimulated ranks are simulated together;
 /// of more, each is taken by itself, as if it never waited for a late one, and its steps are not kept.
@@ -57,10 +44,9 @@ class Forecast {
   std::mutex adding_;
   double slowest_ = 0;  // if not
 };
-inline constexpr int kMostSimulated = 256;  // a few MB: each rank of a bench foresees them all
 
-/// The same of all ranks' plans, which `plan_of` makes, called by several threads.
-double predict_seconds(const Problem& problem, const Machine& machine,
+/// The same of the plans of `ranks`, which `plan_of` makes, called by several threads.
+double predict_seconds(const Problem& problem, const Machine& machine, Interval ranks,
                        const std::function<RankPlan(int rank)>& plan_of, bool overlap);
 
 }  // namespace longseq

@@ -1,10 +1,11 @@
 """The calibrated exchange between ranks: bandwidth over message size."""
 
-from figures.style import BLUE, ORANGE, NothingToDraw, new_figure, si
+from figures.style import BLUE, GREEN, ORANGE, NothingToDraw, new_figure, si
 
 CURVES = (  # dataset, label, colour, marker
     ("pingpong_bandwidth", "ping-pong", BLUE, "o"),
     ("ring_shift_bandwidth", "ring shift, per rank", ORANGE, "s"),
+    ("cold_shift_bandwidth", "the same, memory not in cores' caches", GREEN, "^"),
 )
 
 

@@ -1,0 +1,153 @@
+#include "drivers/sharding/gradient_starts.h"
+
+#include <algorithm>
+#include <boost/container/small_vector.hpp>
+
+namespace longseq {
+namespace {
+
+/// Rows of some heads of a buffer.
+struct Area {
+  Interval rows;
+  Interval heads;
+
+  std::int64_t size() const { return rows.size() * heads.size(); }
+  Area common_with(const Area& other) const {
+    return {intersect(rows, other.rows), intersect(heads, other.heads)};
+  }
+};
+using Areas = boost::container::small_vector<Area, 1>;
+
+/// What of `area` lies beyond `hole`.
+void add_beyond(const Area& area, const Area& hole, Areas& parts) {
+  const Area common = area.common_with(hole);
+  const auto add = [&](Interval rows, Interval heads) {
+    if (const Area part{rows, heads}; part.size() > 0) parts.push_back(part);
+  };
+  if (common.size() == 0) return add(area.rows, area.heads);
+  add({area.rows.begin, common.rows.begin}, area.heads);
+  add({common.rows.end, area.rows.end}, area.heads);
+  add(common.rows, {area.heads.begin, common.heads.begin});
+  add(common.rows, {common.heads.end, area.heads.end});
+}
+
+/// A gradient buffer of which parts hold nothing yet.
+struct Beginning {
+  Area whole;
+  std::int64_t empty = whole.size();
+  Areas held{};
+
+  Areas missing_of(const Area& area) const {
+    Areas missing{area}, parts;
+    for (const Area& hole : held) {
+      parts.clear();
+      for (const Area& part : missing) add_beyond(part, hole, parts);
+      missing.swap(parts);
+    }
+    return missing;
+  }
+  void fill(const Area& area) {
+    held.push_back(area);
+    empty -= area.size();
+  }
+};
+
+class Beginnings {
+ public:
+  Beginnings(const RankPlan& plan, GradientStarts& starts)
+      : plan_(plan), starts_(starts), places_(plan.buffers.size(), kDone) {
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+      const Payload payload = plan.buffers[i].payload;
+      if (payload == Payload::query_gradients || payload == Payload::key_gradients) places_[i] = kUntouched;
+    }
+  }
+
+  /// Whether a tile is the first to give the area. Where others have given a part of it, the rest becomes
+  /// zero.
+  bool give(int buffer, const Area& area, std::size_t step) {
+    Beginning* const own = find(buffer);
+    if (own == nullptr) return false;
+    if (own->held.size() >= kMostHeld) {
+      use(buffer, step);
+      return false;
+    }
+    const Areas missing = own->missing_of(area);
+    if (missing.size() == 1 && missing.front().size() == area.size()) {
+      fill(buffer, *own, area);
+      return true;
+    }
+    set_to_zero(buffer, *own, missing, step);
+    return false;
+  }
+
+  void receive(const Transfer& transfer) {
+    for (const Interval& rows : transfer.rows) {
+      Beginning* const own = find(transfer.buffer);
+      if (own == nullptr) return;
+      for (const Area& part : own->missing_of({rows, transfer.heads})) fill(transfer.buffer, *own, part);
+    }
+  }
+
+  /// The whole buffer is read, or added to.
+  void use(int buffer, std::size_t step) {
+    if (Beginning* const own = find(buffer)) set_to_zero(buffer, *own, own->missing_of(own->whole), step);
+  }
+
+ private:
+  static constexpr std::size_t kMostHeld = 64;       // more take too long to look through
+  static constexpr int kUntouched = -1, kDone = -2;  // all of it holds something, or it is no gradient
+
+  Beginning* find(int buffer) {
+    int& place = places_[static_cast<std::size_t>(buffer)];
+    if (place == kDone) return nullptr;
+    if (place == kUntouched) {
+      place = static_cast<int>(begun_.size());
+      const Buffer& own = buffer_of(plan_, buffer);
+      begun_.push_back({{{0, tokens_in(own.positions)}, own.heads}});
+    }
+    return &begun_[static_cast<std::size_t>(place)];
+  }
+
+  void fill(int buffer, Beginning& own, const Area& area) {
+    own.fill(area);
+    if (own.empty == 0) places_[static_cast<std::size_t>(buffer)] = kDone;
+  }
+
+  void set_to_zero(int buffer, Beginning& own, const Areas& areas, std::size_t step) {
+    for (const Area& area : areas) {
+      starts_.zeros.push_back({step, buffer, area.rows, area.heads});
+      fill(buffer, own, area);
+    }
+  }
+
+  const RankPlan& plan_;
+  GradientStarts& starts_;
+  std::vector<int> places_;  // [buffer]: in begun_
+  std::vector<Beginning> begun_;
+};
+
+}  // namespace
+
+GradientStarts gradient_starts(const Problem& problem, const RankPlan& plan) {
+  GradientStarts starts;
+  if (problem.pass == Pass::forward) return starts;
+  Beginnings beginnings(plan, starts);
+  for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+    const Step& step = plan.steps[s];
+    for (const Transfer& send : step.sends) beginnings.use(send.buffer, s);
+    for (const Tile& tile : step.tiles) {
+      const Interval kv_heads = problem.kv_heads_of(tile.heads);
+      starts.tiles.push_back({beginnings.give(tile.into, {tile.query_rows, tile.heads}, s),
+                              beginnings.give(tile.key_gradients, {tile.key_rows, kv_heads}, s)});
+    }
+    for (const Transfer& receive : step.receives) beginnings.receive(receive);
+    for (const Merge& merge : step.merges) {
+      beginnings.use(merge.from, s);
+      beginnings.use(merge.into, s);
+    }
+  }
+  for (const int own : {kOwnQueryGradients, kOwnKeyGradients}) beginnings.use(own, plan.steps.size());
+  return starts;
+}
+
+}  // namespace longseq

@@ -1,0 +1,32 @@
+// How the gradients of a backward plan begin: the first tile to reach rows of a buffer writes them; where a
+// tile finds a part of its rows given, the rest is set to zero before, and so is what no tile gives.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "drivers/sharding/plan.h"
+
+namespace longseq {
+
+struct GradientStarts {
+  /// Which of a tile's gradients it is the first to give.
+  struct OfTile {
+    bool queries = false;
+    bool keys = false;
+  };
+  /// Rows of some heads that are set to zero before a step, or after the last.
+  struct Zero {
+    std::size_t step;
+    int buffer;
+    Interval rows;
+    Interval heads;
+  };
+  std::vector<OfTile> tiles;  // in the order of the plan
+  std::vector<Zero> zeros;    // by step
+};
+
+/// Tiles that give the same rows must be computed in the plan's order.
+GradientStarts gradient_starts(const Problem& problem, const RankPlan& plan);
+
+}  // namespace longseq

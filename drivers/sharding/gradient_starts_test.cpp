@@ -1,0 +1,142 @@
+// How gradients begin, element by element: none is added to that holds nothing, none is overwritten that
+// holds something.
+#include "drivers/sharding/gradient_starts.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "drivers/sharding/planner.h"
+#include "drivers/sharding/random_problem.h"
+
+namespace longseq {
+namespace {
+
+bool is_gradient(const Buffer& buffer) {
+  return buffer.payload == Payload::query_gradients || buffer.payload == Payload::key_gradients;
+}
+
+/// Which (head, row) of each gradient buffer hold something.
+class Filling {
+ public:
+  explicit Filling(const RankPlan& plan) : plan_(plan), held_(plan.buffers.size()) {
+    for (std::size_t i = 0; i < held_.size(); ++i) {
+      const Buffer& buffer = plan.buffers[i];
+      held_[i].assign(static_cast<std::size_t>(buffer.heads.size() * tokens_in(buffer.positions)), false);
+    }
+  }
+
+  void fill(int buffer, Interval rows, Interval heads) {
+    for_each(buffer, rows, heads, [](auto element) { element = true; });
+  }
+  bool all(int buffer, Interval rows, Interval heads, bool expected) {
+    bool same = true;
+    for_each(buffer, rows, heads, [&](auto element) { same = same && element == expected; });
+    return same;
+  }
+  Interval rows(int buffer) const { return {0, tokens_in(buffer_of(plan_, buffer).positions)}; }
+  Interval heads(int buffer) const { return buffer_of(plan_, buffer).heads; }
+  bool all(int buffer) { return all(buffer, rows(buffer), heads(buffer), true); }
+
+ private:
+  template <class Visit>
+  void for_each(int buffer, Interval rows, Interval heads, const Visit& visit) {
+    const Interval own = this->heads(buffer);
+    for (std::int64_t h = heads.begin; h < heads.end; ++h) {
+      for (std::int64_t row = rows.begin; row < rows.end; ++row)
+        visit(held_[static_cast<std::size_t>(buffer)]
+                   [static_cast<std::size_t>((h - own.begin) * this->rows(buffer).size() + row)]);
+    }
+  }
+
+  const RankPlan& plan_;
+  std::vector<std::vector<bool>> held_;
+};
+
+void expect_to_begin_well(const Problem& problem, const RankPlan& plan) {
+  const GradientStarts starts = gradient_starts(problem, plan);
+  Filling filling(plan);
+  const auto give = [&](int buffer, Interval rows, Interval heads, bool first) {
+    EXPECT_TRUE(filling.all(buffer, rows, heads, !first)) << "buffer " << buffer << " first " << first;
+    filling.fill(buffer, rows, heads);
+  };
+  const auto zero_before = [&](std::size_t step) {
+    for (const GradientStarts::Zero& zero : starts.zeros) {
+      if (zero.step == step) give(zero.buffer, zero.rows, zero.heads, true);
+    }
+  };
+  std::size_t tile = 0;
+  for (std::size_t s = 0; s < plan.steps.size(); ++s) {
+    const Step& step = plan.steps[s];
+    zero_before(s);
+    for (const Transfer& send : step.sends) {
+      if (!is_gradient(buffer_of(plan, send.buffer))) continue;
+      for (const Interval& rows : send.rows) EXPECT_TRUE(filling.all(send.buffer, rows, send.heads, true));
+    }
+    for (const Tile& own : step.tiles) {
+      give(own.into, own.query_rows, own.heads, starts.tiles[tile].queries);
+      give(own.key_gradients, own.key_rows, problem.kv_heads_of(own.heads), starts.tiles[tile].keys);
+      ++tile;
+    }
+    for (const Transfer& receive : step.receives) {
+      for (const Interval& rows : receive.rows) filling.fill(receive.buffer, rows, receive.heads);
+    }
+    for (const Merge& merge : step.merges) {
+      EXPECT_TRUE(filling.all(merge.from));
+      for (const Interval& rows : merge.rows)
+        EXPECT_TRUE(filling.all(merge.into, rows, filling.heads(merge.from), true));
+    }
+  }
+  zero_before(plan.steps.size());
+  EXPECT_TRUE(filling.all(kOwnQueryGradients) && filling.all(kOwnKeyGradients));
+}
+
+TEST(GradientStarts, LeaveNothingUnsetAndOverwriteNothing) {
+  Random random(17);
+  for (int trial = 0; trial < trials(400); ++trial) {
+    Problem problem = random_problem(random);
+    problem.pass = Pass::backward;
+    for (const PlannerRow& strategy : kPlanners) {
+      SCOPED_TRACE(fmt::format("trial {} {} kind {} S {} P {} layout {} H {}/{}", trial, strategy.name,
+                               static_cast<int>(problem.pattern.kind), problem.pattern.seq_len,
+                               problem.layout.ranks, static_cast<int>(problem.layout.kind), problem.heads,
+                               problem.kv_heads));
+      for (int rank = 0; rank < problem.layout.ranks; ++rank)
+        expect_to_begin_well(problem, strategy.plan(problem, rank));
+    }
+  }
+}
+
+TEST(GradientStarts, LittleIsSetToZeroWhereTilesAreWhole) {
+  const auto zeroed = [](const Problem& problem, const char* strategy, int rank) {
+    std::int64_t rows = 0;
+    for (const auto& zero : gradient_starts(problem, planner(strategy).plan(problem, rank)).zeros)
+      rows += zero.rows.size();
+    return rows;
+  };
+  for (const LayoutKind layout : {LayoutKind::contiguous, LayoutKind::zigzag}) {
+    Problem problem{
+        {.kind = PatternKind::full, .seq_len = 64}, {layout, 64, 4}, 1, 4, 4, 8, 4, 4, Pass::backward};
+    for (int rank = 0; rank < 4; ++rank) {
+      EXPECT_EQ(zeroed(problem, "ulysses", rank), 0);
+      EXPECT_LE(zeroed(problem, "ring", rank), 8);  // of dq: half of the own keys' tile comes last
+    }
+  }
+  const Problem window{{.kind = PatternKind::local, .causal = true, .seq_len = 64, .window_left = 5},
+                       {LayoutKind::contiguous, 64, 4},
+                       1,
+                       4,
+                       2,
+                       8,
+                       4,
+                       4,
+                       Pass::backward};
+  EXPECT_EQ(zeroed(window, "halo", 0), 0);
+}
+
+}  // namespace
+}  // namespace longseq
