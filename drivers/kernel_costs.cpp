@@ -100,13 +100,17 @@ class Timing {
                                        .lse = of_queries(lse_),
                                        .delta = of_queries(lse_),
                                        .positions = query_positions,
-                                       .dq = of_queries(dq_)};
-    const GradientKeys<T> key_gradients{first_half(keys),   second_half(keys),   key_positions,
-                                        first_half(d_keys), second_half(d_keys), {0}};
+                                       .dq = of_queries(dq_),
+                                       .first = true};
+    const GradientKeys<T> key_gradients{first_half(keys),
+                                        second_half(keys),
+                                        key_positions,
+                                        first_half(d_keys),
+                                        second_half(d_keys),
+                                        {0},
+                                        true};
     const auto prepare_backward = [&] {
       finish_attention<T>(attended(pattern, block), of_queries(o_), of_queries(lse_));
-      set_to_zero(dq_.view());
-      set_to_zero(d_keys_.view());
     };
     const auto back = [&] {
       attend_backward<T>(pattern, position_.terms(), std::span(&gradients, 1), std::span(&key_gradients, 1),
