@@ -89,9 +89,19 @@ struct AttentionState {
   TensorView<A> maximum;
   TensorView<A> sum;
 
+  bool present() const { return sum.data != nullptr; }
   AttentionState tokens(Interval rows) const {
     return {o.tokens(rows), maximum.tokens(rows), sum.tokens(rows)};
   }
+};
+
+/// o: (batch, heads, queries, head_dim); lse: head_dim = 1. A row that saw no key has o = 0 and lse = −∞.
+template <class T>
+struct AttentionResult {
+  TensorView<T> o;
+  TensorView<Accumulator<T>> lse;
+
+  bool wanted() const { return o.data != nullptr; }
 };
 
 /// Query rows and the keys that they take in, in this order. q: (batch, heads, queries, head_dim), where
@@ -100,8 +110,9 @@ template <class T>
 struct QueryBlock {
   TensorView<const T> q;
   Run positions;
-  AttentionState<Accumulator<T>> state;
+  AttentionState<Accumulator<T>> state;  // none: the rows have seen no key yet
   std::vector<KeyBlock<T>> keys;
+  AttentionResult<T> result{};  // where there is one, these are the last keys: it is written, not the state
 };
 
 /// The tensors of a whole sequence: q (batch, heads, queries, head_dim); k, v (batch, kv_heads, keys,
@@ -122,20 +133,18 @@ inline constexpr std::int64_t kMaxHeadDim = 256;
 template <class A>
 void begin_attention(const AttentionState<A>& state);
 
-/// Takes the visible keys of every query block into its state; query blocks must not share rows. Runs in the
-/// caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim].
+/// Takes the visible keys of every query block into its state or result; query blocks must not share rows.
+/// Runs in the caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim].
 template <class T>
 void attend(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
             std::span<const QueryBlock<T>> blocks, const Poll& poll = {});
 
-/// Writes o, state.o divided by the sums (o may be state.o itself), and lse (batch, heads, queries, 1). A row
-/// that saw no key gets o = 0 and lse = −∞.
+/// The result of a state: outputs are divided by the sums (o may be state.o itself).
 template <class T>
 void finish_attention(const AttentionState<Accumulator<T>>& state, TensorView<T> o,
                       TensorView<Accumulator<T>> lse);
 
-/// All of the above in one call, which needs no state: o (batch, heads, queries, head_dim) and lse of queries
-/// 0..queries−1 over keys 0..keys−1.
+/// All of the above in one call: queries 0..queries−1 over keys 0..keys−1.
 template <class T>
 void attention_forward(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
                        const AttentionInputs<T>& inputs, TensorView<T> o, TensorView<Accumulator<T>> lse);

@@ -14,7 +14,6 @@
 namespace longseq {
 namespace {
 
-using detail::ForwardResult;
 using detail::ForwardScratch;
 using detail::ForwardTask;
 using detail::kForwardLanes;
@@ -26,7 +25,7 @@ constexpr std::size_t kTasksAtOnce = 8;  // where they weigh the same, neighbour
 /// into the rows of a task, unless each has relative keys of its own.
 template <class T>
 std::vector<ForwardTask> plan_tasks(const Pattern& pattern, std::span<const QueryBlock<T>> blocks,
-                                    bool relative, bool even_empty, std::int64_t threads) {
+                                    bool relative, std::int64_t threads) {
   const std::int64_t heads = blocks.front().q.shape.heads;
   const std::int64_t kv_heads =
       blocks.front().keys.empty() ? heads : blocks.front().keys.front().k.shape.heads;
@@ -48,7 +47,7 @@ std::vector<ForwardTask> plan_tasks(const Pattern& pattern, std::span<const Quer
       std::int64_t work = 0;
       for (const KeyBlock<T>& keys : block.keys)
         work += pattern.area(block.positions.slice(tokens), keys.positions);
-      if (work == 0 && !even_empty) continue;
+      if (work == 0 && !block.result.wanted()) continue;
       for (std::int64_t b = 0; b < block.q.shape.batch; ++b) {
         for (std::int64_t h = 0; h < heads; h += fold)
           tasks.push_back({index, b, h / group, {h, fold, own}, work});
@@ -75,22 +74,6 @@ void check(std::span<const QueryBlock<T>> blocks, bool relative) {
   }
 }
 
-template <class T>
-void run(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
-         std::span<const QueryBlock<T>> blocks, const ForwardResult<T>* result, const Poll& poll) {
-  if (blocks.empty()) return;
-  const bool relative = terms.relative.present();
-  check(blocks, relative);
-  const int threads = tbb::this_task_arena::max_concurrency();
-  const std::vector<ForwardTask> tasks = plan_tasks(pattern, blocks, relative, result != nullptr, threads);
-  const std::int64_t head_dim = blocks.front().q.shape.head_dim;
-  run_queue(
-      tasks.size(), kTasksAtOnce, poll, [&] { return ForwardScratch<T>(head_dim, relative); },
-      [&](std::size_t index, ForwardScratch<T>& scratch, const Poll& own_poll) {
-        run_task(pattern, terms, blocks[tasks[index].block], tasks[index], result, scratch, own_poll);
-      });
-}
-
 }  // namespace
 
 template <class A>
@@ -104,7 +87,17 @@ void begin_attention(const AttentionState<A>& state) {
 template <class T>
 void attend(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
             std::span<const QueryBlock<T>> blocks, const Poll& poll) {
-  run<T>(pattern, terms, blocks, nullptr, poll);
+  if (blocks.empty()) return;
+  const bool relative = terms.relative.present();
+  check(blocks, relative);
+  const int threads = tbb::this_task_arena::max_concurrency();
+  const std::vector<ForwardTask> tasks = plan_tasks(pattern, blocks, relative, threads);
+  const std::int64_t head_dim = blocks.front().q.shape.head_dim;
+  run_queue(
+      tasks.size(), kTasksAtOnce, poll, [&] { return ForwardScratch<T>(head_dim, relative); },
+      [&](std::size_t index, ForwardScratch<T>& scratch, const Poll& own_poll) {
+        run_task(pattern, terms, blocks[tasks[index].block], tasks[index], scratch, own_poll);
+      });
 }
 
 template <class T>
@@ -134,10 +127,12 @@ void finish_attention(const AttentionState<Accumulator<T>>& state, TensorView<T>
 template <class T>
 void attention_forward(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
                        const AttentionInputs<T>& inputs, TensorView<T> o, TensorView<Accumulator<T>> lse) {
-  const QueryBlock<T> block{
-      inputs.q, {0, 1, inputs.q.shape.tokens}, {}, {{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}}}};
-  const ForwardResult<T> result{o, lse};
-  run<T>(pattern, terms, std::span(&block, 1), &result, {});
+  const QueryBlock<T> block{inputs.q,
+                            {0, 1, inputs.q.shape.tokens},
+                            {},
+                            {{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}}},
+                            {o, lse}};
+  attend<T>(pattern, terms, std::span(&block, 1));
 }
 
 template <class T>

@@ -80,10 +80,14 @@ void expect_blocks_are_right(int usual) {
                           stripe_positions(s, r, stripes),
                           {own(state.o), own(state.maximum), own(state.sum)},
                           {keys}});
+        if (step + 1 == stripes && r % 2 == 1) blocks.back().result = {own(o.view()), own(lse.view())};
       }
       attend<T>(data.problem.pattern, data.terms(), blocks);
     }
-    finish_attention<T>(state, o.view(), lse.view());
+    for (std::int64_t r = 0; r < stripes; r += 2) {  // the others have their results
+      const auto own = [&](auto view) { return stripe(view, r, stripes); };
+      finish_attention<T>({own(state.o), own(state.maximum), own(state.sum)}, own(o.view()), own(lse.view()));
+    }
     EXPECT_LT(relative_error(o, data.o), bound(data)) << trial;
     EXPECT_LT(data.lse_error(lse), data.rounding()) << trial;
   }

@@ -65,8 +65,8 @@ void store_state(const ForwardTile<A>& tile, const AttentionState<A>& state, std
 }
 
 template <class T>
-void store_result(const ForwardTile<Accumulator<T>>& tile, const ForwardResult<T>& result, std::int64_t batch,
-                  const FoldedRows& queries) {
+void store_result(const ForwardTile<Accumulator<T>>& tile, const AttentionResult<T>& result,
+                  std::int64_t batch, const FoldedRows& queries) {
   using A = Accumulator<T>;
   alignas(64) A lse[kForwardLanes], factors[kForwardLanes];
   finish_rows(tile.maximum, tile.sum, lse, factors);
@@ -136,10 +136,10 @@ template void begin_from_nothing<double>(ForwardTile<double>&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 #undef LONGSEQ_INSTANTIATE
-#define LONGSEQ_INSTANTIATE(T)                                                                             \
-  template void store_result<T>(const ForwardTile<Accumulator<T>>&, const ForwardResult<T>&, std::int64_t, \
-                                const FoldedRows&);                                                        \
-  template KeyRows<Accumulator<T>> widen<T>(const KeyBlock<T>&, std::int64_t, std::int64_t, Interval,      \
+#define LONGSEQ_INSTANTIATE(T)                                                                               \
+  template void store_result<T>(const ForwardTile<Accumulator<T>>&, const AttentionResult<T>&, std::int64_t, \
+                                const FoldedRows&);                                                          \
+  template KeyRows<Accumulator<T>> widen<T>(const KeyBlock<T>&, std::int64_t, std::int64_t, Interval,        \
                                             ForwardScratch<T>&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)

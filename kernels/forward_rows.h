@@ -22,8 +22,8 @@ template <class A>
 void store_state(const ForwardTile<A>& tile, const AttentionState<A>& state, std::int64_t batch,
                  const FoldedRows& queries);
 template <class T>
-void store_result(const ForwardTile<Accumulator<T>>& tile, const ForwardResult<T>& result, std::int64_t batch,
-                  const FoldedRows& queries);
+void store_result(const ForwardTile<Accumulator<T>>& tile, const AttentionResult<T>& result,
+                  std::int64_t batch, const FoldedRows& queries);
 
 /// The piece's keys in the type that is computed in: where they lie, or widened into the scratch.
 template <class T>

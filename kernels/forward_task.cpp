@@ -27,15 +27,8 @@ class TaskRun {
  public:
   using A = Accumulator<T>;
   TaskRun(const Pattern& pattern, const PositionTerms<A>& terms, const QueryBlock<T>& block,
-          const ForwardTask& task, const ForwardResult<T>* result, ForwardScratch<T>& scratch,
-          const Poll& poll)
-      : pattern_(pattern),
-        terms_(terms),
-        block_(block),
-        task_(task),
-        result_(result),
-        scratch_(scratch),
-        poll_(poll) {}
+          const ForwardTask& task, ForwardScratch<T>& scratch, const Poll& poll)
+      : pattern_(pattern), terms_(terms), block_(block), task_(task), scratch_(scratch), poll_(poll) {}
 
   void take(const KeyBlock<T>& keys) {
     look_at(keys.positions);
@@ -51,8 +44,8 @@ class TaskRun {
   void finish() {
     for (std::int64_t i = 0; i < tiles_; ++i) {
       if (i >= loaded_) load(i);  // a tile that sees nothing
-      if (result_ != nullptr) {
-        store_result(tile(i), *result_, task_.batch, rows(i));
+      if (block_.result.wanted()) {
+        store_result(tile(i), block_.result, task_.batch, rows(i));
       } else {
         store_state(tile(i), block_.state, task_.batch, rows(i));
       }
@@ -79,10 +72,10 @@ class TaskRun {
         add_query_biases(terms_.relative, queries, own,
                          scratch_.relative[static_cast<std::size_t>(loaded_)].queries());
       }
-      if (result_ != nullptr) {
-        begin_from_nothing(own);
-      } else {
+      if (block_.state.present()) {
         load_state(block_.state, task_.batch, queries, own);
+      } else {
+        begin_from_nothing(own);
       }
     }
   }
@@ -161,8 +154,8 @@ class TaskRun {
     Coming& coming = scratch_.coming;
     coming.tidy();
     const Outlook& outlook = outlooks_[static_cast<std::size_t>(i)];
-    if (result_ != nullptr && keys.end >= hull_of(outlook.hull[0], outlook.hull[1]).end)
-      coming.add(result_->o, task_.batch, rows(i));
+    if (block_.result.wanted() && keys.end >= hull_of(outlook.hull[0], outlook.hull[1]).end)
+      coming.add(block_.result.o, task_.batch, rows(i));
     if (loaded_ == i + 1 && asked_ < loaded_ && loaded_ < tiles_) {
       coming.add(block_.q, task_.batch, rows(loaded_));
       asked_ = loaded_;
@@ -218,7 +211,6 @@ class TaskRun {
   const PositionTerms<A>& terms_;
   const QueryBlock<T>& block_;
   const ForwardTask& task_;
-  const ForwardResult<T>* result_;
   ForwardScratch<T>& scratch_;
   const Poll& poll_;
   const std::int64_t tiles_ = (task_.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
@@ -269,9 +261,8 @@ std::int64_t ForwardScratch<T>::elements(std::int64_t head_dim, bool with_relati
 
 template <class T>
 void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms, const QueryBlock<T>& block,
-              const ForwardTask& task, const ForwardResult<T>* result, ForwardScratch<T>& scratch,
-              const Poll& poll) {
-  TaskRun<T> run(pattern, terms, block, task, result, scratch, poll);
+              const ForwardTask& task, ForwardScratch<T>& scratch, const Poll& poll) {
+  TaskRun<T> run(pattern, terms, block, task, scratch, poll);
   for (const KeyBlock<T>& keys : block.keys) run.take(keys);
   run.finish();
 }
@@ -279,7 +270,7 @@ void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms
 #define LONGSEQ_INSTANTIATE(T)                                                                          \
   template struct ForwardScratch<T>;                                                                    \
   template void run_task<T>(const Pattern&, const PositionTerms<Accumulator<T>>&, const QueryBlock<T>&, \
-                            const ForwardTask&, const ForwardResult<T>*, ForwardScratch<T>&, const Poll&);
+                            const ForwardTask&, ForwardScratch<T>&, const Poll&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

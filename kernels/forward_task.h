@@ -44,13 +44,6 @@ struct ForwardScratch {
   Interval last_seen[2];
 };
 
-/// Where a task writes what it has finished, if it takes in all keys at once: it then needs no state.
-template <class T>
-struct ForwardResult {
-  TensorView<T> o;
-  TensorView<Accumulator<T>> lse;
-};
-
 /// Up to kTilesPerTask tiles of one query block, one batch entry and one key/value head, over all its keys.
 struct ForwardTask {
   std::size_t block;
@@ -60,11 +53,9 @@ struct ForwardTask {
   std::int64_t work;  // visible pairs of a head
 };
 
-/// Takes all keys of the task's query block into the state of its rows, or, with a result, into that from
-/// nothing. `poll` may be empty.
+/// Takes all keys of the task's query block into the state of its rows, or their result. `poll` may be empty.
 template <class T>
 void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms, const QueryBlock<T>& block,
-              const ForwardTask& task, const ForwardResult<T>* result, ForwardScratch<T>& scratch,
-              const Poll& poll);
+              const ForwardTask& task, ForwardScratch<T>& scratch, const Poll& poll);
 
 }  // namespace longseq::detail
