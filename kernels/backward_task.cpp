@@ -111,30 +111,18 @@ template <class T>
 std::array<Interval, 2> tiles_that_see(const BackwardCall<T>& call, const GradientQueries<T>& block, Run keys,
                                        std::int64_t tiles) {
   // The rows that see everything come first: their tiles all take part; those after them rise.
-  std::int64_t leading = 0;
-  if (call.pattern.kind == PatternKind::global) {
-    if (keys.start < call.pattern.global_tokens) return {Interval{0, tiles}, Interval{}};
-    const std::int64_t rows = block.positions.rows_before(call.pattern.global_tokens) * call.fold;
-    leading = (rows + kBackwardLanes - 1) / kBackwardLanes;
-  }
-  const auto seen_by = [&](std::int64_t tile) {
-    const std::int64_t begin = tile * kBackwardLanes / call.fold;
-    const std::int64_t end =
-        std::min(((tile + 1) * kBackwardLanes - 1) / call.fold + 1, block.positions.count);
-    const VisibleKeys seen = call.pattern.keys_seen_by(block.positions.slice({begin, end}));
-    return seen.second.empty() ? seen.first : seen.second;
+  const std::int64_t g = call.pattern.kind == PatternKind::global ? call.pattern.global_tokens : 0;
+  if (keys.start < g) return {Interval{0, tiles}, Interval{}};
+  const std::int64_t first = block.positions.rows_before(g);
+  const auto tiles_before = [&](std::int64_t row) {
+    return (row * call.fold + kBackwardLanes - 1) / kBackwardLanes;
   };
-  const auto first_where = [&](auto holds) {
-    std::int64_t low = leading, high = tiles;
-    while (low < high) {
-      const std::int64_t middle = (low + high) / 2;
-      holds(seen_by(middle)) ? high = middle : low = middle + 1;
-    }
-    return low;
-  };
+  const Interval rising =
+      call.pattern.rows_that_see(block.positions.slice({first, block.positions.count}), keys);
+  const std::int64_t leading = tiles_before(first);
   return {Interval{0, leading},
-          {first_where([&](Interval seen) { return seen.end > keys.start; }),
-           first_where([&](Interval seen) { return seen.begin > keys.last(); })}};
+          {std::max(leading, (first + rising.begin) * call.fold / kBackwardLanes),
+           tiles_before(first + rising.end)}};
 }
 
 /// The pieces of the task's keys that the tile sees, after those of its guests.

@@ -114,6 +114,26 @@ VisibleKeys Pattern::keys_seen_by(Run queries) const {
   return {low.first, {low.second.begin, high.second.end}};
 }
 
+Interval Pattern::rows_that_see(Run queries, Run keys) const {
+  const Interval all{0, queries.count};
+  if (kind == PatternKind::full) return causal ? Interval{queries.rows_before(keys.start), all.end} : all;
+  if (kind == PatternKind::global && keys.start < global_tokens) return all;
+  // Both ends of what a query sees beside global tokens rise with its position, but for the first g, which
+  // see everything.
+  const auto first_where = [&](const auto& holds) {
+    std::int64_t low = 0, high = queries.count;
+    while (low < high) {
+      const std::int64_t middle = (low + high) / 2;
+      const VisibleKeys seen = visible_keys(queries.at(middle));
+      holds(seen.second.empty() ? seen.first : seen.second) ? high = middle : low = middle + 1;
+    }
+    return low;
+  };
+  const bool from_first = kind == PatternKind::global && !causal && queries.start < global_tokens;
+  return {from_first ? 0 : first_where([&](Interval seen) { return seen.end > keys.start; }),
+          first_where([&](Interval seen) { return seen.begin > keys.last(); })};
+}
+
 Interval Pattern::distances() const {
   const Interval any{causal ? 0 : 1 - seq_len, seq_len};
   switch (kind) {

@@ -62,6 +62,9 @@ struct Pattern {
   /// for stride 1, the hulls otherwise.
   VisibleKeys keys_seen_by(Run queries) const;
 
+  /// The rows of `queries` between the first and the last that sees any of the keys, or a few more.
+  Interval rows_that_see(Run queries, Run keys) const;
+
   /// The distances i − j between queries and keys that they see: those that occur lie within.
   Interval distances() const;
 

@@ -141,6 +141,28 @@ TEST(Pattern, KeysSeenByAContiguousRunAreExactlyTheUnion) {
   }
 }
 
+TEST(Pattern, RowsThatSeeAreFromTheFirstToTheLast) {
+  RandomPattern random(9);
+  for (int trial = 0; trial < 3000; ++trial) {
+    const Pattern p = random.pattern();
+    const longseq::Run queries = random.run(p.seq_len, random.upto(1, 3)), keys = random.run(p.seq_len, 1);
+    Interval expected;
+    for (std::int64_t row = 0; row < queries.count; ++row) {
+      bool any = false;
+      for (std::int64_t k = 0; k < keys.count; ++k) any = any || sees(p, queries.at(row), keys.at(k));
+      if (any) expected = hull_of(expected, {row, row + 1});
+    }
+    const Interval got = p.rows_that_see(queries, keys);
+    // Between the first global rows and those that rise there may be others.
+    const bool leading = p.kind == PatternKind::global && queries.start < p.global_tokens;
+    if (expected.empty()) {
+      EXPECT_TRUE(got.empty() || leading) << trial;
+    } else {
+      EXPECT_EQ(leading ? intersect(got, expected) : got, expected) << trial;
+    }
+  }
+}
+
 TEST(Pattern, ClosedFormsOfTheWellKnownAreas) {
   const std::int64_t s = 1'000'003;
   Pattern p{.kind = PatternKind::full, .causal = true, .seq_len = s};

@@ -1,6 +1,7 @@
 #include "drivers/execution/answers.h"
 
 #include <type_traits>
+#include <utility>
 
 namespace longseq {
 
@@ -26,6 +27,7 @@ void Answers<T>::add(int buffer, int lse, Interval heads) {
   answer.lse = lse;
   answer.maximum = Tensor<A>(shape);
   answer.sum = Tensor<A>(shape);
+  answer.left = {{{0, rows}, heads}};
   if (!std::is_same_v<T, A> && !partial(buffer))
     answer.wide_outputs = Tensor<A>({shape.batch, shape.heads, rows, problem_.head_dim});
 }
@@ -63,6 +65,21 @@ void Answers<T>::begin() {
 }
 
 template <class T>
+AttentionResult<T> Answers<T>::result_of(int buffer, Interval heads) const {
+  if (partial(buffer)) return {};
+  return {memory_.template view<T>(buffer, heads), memory_.template view<A>(answers_.at(buffer).lse, heads)};
+}
+
+template <class T>
+void Answers<T>::given(int buffer, const Area& rows) {
+  Areas left;
+  for (const Area& area : answers_.at(buffer).left) {
+    for (const Area& part : beyond(area, {rows})) left.push_back(part);
+  }
+  answers_.at(buffer).left = std::move(left);
+}
+
+template <class T>
 void Answers<T>::finish(int buffer) {
   const auto found = answers_.find(buffer);
   if (found == answers_.end() || found->second.finished) return;
@@ -71,8 +88,17 @@ void Answers<T>::finish(int buffer) {
   if (partial(buffer)) {
     finish_attention<A>(made, made.o, memory_.column(buffer, answer.heads, problem_.head_dim));
   } else {
-    finish_attention<T>(made, memory_.template view<T>(buffer, answer.heads),
-                        memory_.template view<A>(answer.lse, answer.heads));
+    const AttentionResult<T> result = result_of(buffer, answer.heads);
+    for (const Area& area : answer.left) {
+      const auto part = [&](auto view) {
+        view = view.tokens(area.rows);
+        view.data += (area.heads.begin - answer.heads.begin) * view.head_stride;
+        view.shape.heads = area.heads.size();
+        return view;
+      };
+      finish_attention<T>({part(made.o), part(made.maximum), part(made.sum)}, part(result.o),
+                          part(result.lse));
+    }
   }
   answer.finished = true;
 }

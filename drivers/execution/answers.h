@@ -4,6 +4,7 @@
 #include <map>
 
 #include "drivers/execution/memory.h"
+#include "drivers/sharding/area.h"
 #include "kernels/attention.h"
 
 namespace longseq {
@@ -17,6 +18,10 @@ class Answers {
 
   /// The state of all rows of the tile's `into`, for the tile's heads.
   AttentionState<A> state_of(const Tile& tile);
+  /// Where results of some heads of a buffer go; nowhere if they are partial.
+  AttentionResult<T> result_of(int buffer, Interval heads) const;
+  /// The kernels finish these rows themselves.
+  void given(int buffer, const Area& rows);
   /// All rows have seen nothing yet.
   void begin();
   /// Divides by the sums and writes lse, if `buffer` is a result made here that is not finished yet.
@@ -29,6 +34,7 @@ class Answers {
     Tensor<A> wide_outputs;  // where T is not A
     Tensor<A> maximum;
     Tensor<A> sum;
+    Areas left;  // to be finished here
     bool finished = false;
   };
   void add(int buffer, int lse, Interval heads);

@@ -1,6 +1,7 @@
 #include "drivers/execution/executor.h"
 
 #include <algorithm>
+#include <map>
 
 #include "drivers/execution/row_operations.h"
 #include "kernels/merge.h"
@@ -50,6 +51,7 @@ Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, cons
     prepare(step, starts.first(backward() ? step.tiles.size() : 0));
     if (backward()) starts = starts.subspan(step.tiles.size());
   }
+  give_results_early();
   moments_.resize(plan_.steps.size());
 }
 
@@ -63,6 +65,20 @@ void Executor<T>::prepare(const Step& step, std::span<const GradientStarts::OfTi
                                     [this](const Tile& tile) { return answers_.state_of(tile); });
   }
   work_.push_back(std::move(work));
+}
+
+template <class T>
+void Executor<T>::give_results_early() {
+  std::map<int, Areas> later;
+  const ResultOf<T> result_of = [this](int buffer, Interval heads) {
+    return answers_.result_of(buffer, heads);
+  };
+  for (auto work = work_.rbegin(); work != work_.rend(); ++work) {
+    for (auto wave = work->forward.rbegin(); wave != work->forward.rend(); ++wave) {
+      for (const auto& [buffer, rows] : give_results<T>(*wave, later, result_of))
+        answers_.given(buffer, rows);
+    }
+  }
 }
 
 template <class T>

@@ -60,6 +60,8 @@ class Executor {
 
   bool backward() const { return problem_.pass == Pass::backward; }
   void prepare(const Step& step, std::span<const GradientStarts::OfTile> starts);
+  /// The last wave that adds to rows finishes them.
+  void give_results_early();
   void begin();
   void zero_before(std::size_t step);
   void run_step(std::size_t number, bool overlap, PassTimes& times);

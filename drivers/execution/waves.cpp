@@ -39,6 +39,11 @@ KeyBlock<T> key_block(const Problem& problem, const PlanMemory<T>& memory, const
   return {first_half(both), second_half(both), tile.key_positions};
 }
 
+template <class T>
+QueryBlock<T> part_of(const QueryBlock<T>& block, Interval rows) {
+  return {block.q.tokens(rows), block.positions.slice(rows), block.state.tokens(rows), block.keys};
+}
+
 }  // namespace
 
 template <class T>
@@ -61,6 +66,40 @@ std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemo
     wave.blocks[number].keys.push_back(key_block(problem, memory, tile));
   }
   return waves;
+}
+
+template <class T>
+std::vector<std::pair<int, Area>> give_results(ForwardWave<T>& wave, std::map<int, Areas>& later,
+                                               const ResultOf<T>& result_of) {
+  ForwardWave<T> cut{wave.heads, {}, {}};
+  std::vector<std::pair<int, Area>> given;
+  const auto add = [&](std::size_t number, Interval rows, const AttentionResult<T>& result) {
+    const Place& place = wave.places[number];
+    if (rows.empty()) return;
+    cut.places.push_back({place.buffer, rows});
+    cut.blocks.push_back(
+        part_of(wave.blocks[number], {rows.begin - place.rows.begin, rows.end - place.rows.begin}));
+    if (!result.wanted()) return;
+    cut.blocks.back().result = {result.o.tokens(rows), result.lse.tokens(rows)};
+    given.push_back({place.buffer, {rows, wave.heads}});
+  };
+  for (std::size_t number = 0; number < wave.blocks.size(); ++number) {
+    const auto [buffer, rows] = wave.places[number];
+    const AttentionResult<T> result = result_of(buffer, wave.heads);
+    std::int64_t begin = rows.begin;
+    for (const Area& last : beyond({rows, wave.heads}, later[buffer])) {
+      if (!result.wanted() || last.heads != wave.heads) continue;
+      add(number, {begin, last.rows.begin}, {});
+      add(number, last.rows, result);
+      begin = last.rows.end;
+    }
+    add(number, {begin, rows.end}, {});
+  }
+  for (const auto& [buffer, rows] : wave.places) {
+    for (const Area& fresh : beyond({rows, wave.heads}, later[buffer])) later[buffer].push_back(fresh);
+  }
+  wave = std::move(cut);
+  return given;
 }
 
 template <class T>
@@ -120,6 +159,8 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMe
 #define LONGSEQ_INSTANTIATE(T)                                                                              \
   template std::vector<ForwardWave<T>> forward_waves<T>(const Problem&, const PlanMemory<T>&, const Tiles&, \
                                                         const StateOf<T>&);                                 \
+  template std::vector<std::pair<int, Area>> give_results<T>(ForwardWave<T>&, std::map<int, Areas>&,        \
+                                                             const ResultOf<T>&);                           \
   template std::vector<BackwardWave<T>> backward_waves<T>(                                                  \
       const Problem&, const PlanMemory<T>&, const Tiles&, std::span<const GradientStarts::OfTile>);
 LONGSEQ_INSTANTIATE(float)

@@ -3,10 +3,13 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "drivers/execution/memory.h"
+#include "drivers/sharding/area.h"
 #include "drivers/sharding/gradient_starts.h"
 #include "kernels/attention_backward.h"
 
@@ -43,6 +46,17 @@ using StateOf = std::function<AttentionState<Accumulator<T>>(const Tile&)>;
 template <class T>
 std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemory<T>& memory,
                                           const Tiles& tiles, const StateOf<T>& state_of);
+
+/// Where the finished rows of some heads of a buffer go; nowhere if nobody wants them from a wave.
+template <class T>
+using ResultOf = std::function<AttentionResult<T>(int buffer, Interval heads)>;
+
+/// Lets the wave give the results of those rows that no later wave adds to, cutting its blocks where needed.
+/// `later`: what later waves add to, by the buffer; this wave's rows join it. Returns the rows given, each
+/// with its buffer.
+template <class T>
+std::vector<std::pair<int, Area>> give_results(ForwardWave<T>& wave, std::map<int, Areas>& later,
+                                               const ResultOf<T>& result_of);
 
 /// `starts`: of these tiles.
 template <class T>

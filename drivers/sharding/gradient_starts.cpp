@@ -1,35 +1,9 @@
 #include "drivers/sharding/gradient_starts.h"
 
-#include <algorithm>
-#include <boost/container/small_vector.hpp>
+#include "drivers/sharding/area.h"
 
 namespace longseq {
 namespace {
-
-/// Rows of some heads of a buffer.
-struct Area {
-  Interval rows;
-  Interval heads;
-
-  std::int64_t size() const { return rows.size() * heads.size(); }
-  Area common_with(const Area& other) const {
-    return {intersect(rows, other.rows), intersect(heads, other.heads)};
-  }
-};
-using Areas = boost::container::small_vector<Area, 1>;
-
-/// What of `area` lies beyond `hole`.
-void add_beyond(const Area& area, const Area& hole, Areas& parts) {
-  const Area common = area.common_with(hole);
-  const auto add = [&](Interval rows, Interval heads) {
-    if (const Area part{rows, heads}; part.size() > 0) parts.push_back(part);
-  };
-  if (common.size() == 0) return add(area.rows, area.heads);
-  add({area.rows.begin, common.rows.begin}, area.heads);
-  add({common.rows.end, area.rows.end}, area.heads);
-  add(common.rows, {area.heads.begin, common.heads.begin});
-  add(common.rows, {common.heads.end, area.heads.end});
-}
 
 /// A gradient buffer of which parts hold nothing yet.
 struct Beginning {
@@ -37,15 +11,7 @@ struct Beginning {
   std::int64_t empty = whole.size();
   Areas held{};
 
-  Areas missing_of(const Area& area) const {
-    Areas missing{area}, parts;
-    for (const Area& hole : held) {
-      parts.clear();
-      for (const Area& part : missing) add_beyond(part, hole, parts);
-      missing.swap(parts);
-    }
-    return missing;
-  }
+  Areas missing_of(const Area& area) const { return beyond(area, held); }
   void fill(const Area& area) {
     held.push_back(area);
     empty -= area.size();

@@ -35,6 +35,14 @@ bool sees_any(const VisibleKeys& seen, const Run& keys) {
   return !keys.rows_in(seen.first).empty() || !keys.rows_in(seen.second).empty();
 }
 
+/// Rows of a tile: those that see some of the keys, where they are few.
+Interval rows_to_take(const Pattern& pattern, const Run& queries, const Run& keys) {
+  const Interval all{0, queries.count};
+  if (pattern.kind == PatternKind::full || queries.stride != 1) return all;
+  const Interval seeing = pattern.rows_that_see(queries, keys);
+  return 2 * seeing.size() <= all.size() ? seeing : all;
+}
+
 }  // namespace
 
 bool of_keys(Payload payload) {
@@ -141,9 +149,11 @@ void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const
     const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
     for_each_run_within(keys.positions, every_key, [&](Run key_run, Interval key_rows) {
       if (!sees_any(seen, key_run)) return;
+      const Interval seeing = rows_to_take(problem.pattern, query_run, key_run);
+      if (seeing.empty()) return;
       Tile tile = buffers;
-      tile.query_rows = rows;
-      tile.query_positions = query_run;
+      tile.query_rows = {rows.begin + seeing.begin, rows.begin + seeing.end};
+      tile.query_positions = query_run.slice(seeing);
       tile.key_rows = key_rows;
       tile.key_positions = key_run;
       for_each_whole_group(problem, heads, [&](Interval part) {

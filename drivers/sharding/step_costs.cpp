@@ -17,24 +17,6 @@ constexpr double kRead = 0.75;
 constexpr double kWrite = 1.5;
 constexpr double kChange = 1.5;  // read and written back
 
-/// Rows of the queries that see any of the keys. The ends of what a query sees rise with its position, but
-/// for the first rows of a global pattern, which are few and left out; everyone sees its first keys.
-std::int64_t rows_that_see(const Pattern& pattern, const Run& queries, const Run& keys) {
-  if (pattern.kind == PatternKind::global && keys.start < pattern.global_tokens) return queries.count;
-  const auto first_where = [&](const auto& holds) {
-    std::int64_t low = 0, high = queries.count;
-    while (low < high) {
-      const std::int64_t middle = (low + high) / 2;
-      const VisibleKeys seen = pattern.visible_keys(queries.at(middle));
-      holds(seen.second.empty() ? seen.first : seen.second) ? high = middle : low = middle + 1;
-    }
-    return low;
-  };
-  const std::int64_t begin = first_where([&](Interval seen) { return seen.end > keys.start; });
-  return std::max<std::int64_t>(first_where([&](Interval seen) { return seen.begin > keys.last(); }) - begin,
-                                0);
-}
-
 double compute_seconds(const Problem& problem, const Machine& machine, const Step& step) {
   const KernelCosts& costs = machine.costs(problem.pass);
   const auto numbers = static_cast<double>(problem.batch * problem.head_dim);  // of a row and head
@@ -50,7 +32,7 @@ double compute_seconds(const Problem& problem, const Machine& machine, const Ste
     const auto visible = static_cast<double>(problem.pattern.area(query_run, key_run));
     const auto all = static_cast<double>(query_run.count) * static_cast<double>(key_run.count);
     const auto rows = static_cast<double>(
-        visible == all ? query_run.count : rows_that_see(problem.pattern, query_run, key_run));
+        visible == all ? query_run.count : problem.pattern.rows_that_see(query_run, key_run).size());
     const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
     const auto seen_keys =
         static_cast<double>(key_run.rows_in(seen.first).size() + key_run.rows_in(seen.second).size());
@@ -77,22 +59,10 @@ double bytes_in(const Problem& problem, const RankPlan& plan, const GradientStar
                              bytes_per_row(problem, buffer_of(plan, zero.buffer).payload, zero.heads));
 }
 
-/// What a pass does with the rank's own tensors: forward it divides the outputs, in the accumulator's type,
-/// by their sums, in place where storage is as wide; backward it takes delta from the outputs and their
-/// gradients.
-double own_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan) {
-  const auto own = [&](int buffer) { return bytes_in(problem, plan, buffer); };
-  double bytes = 0;
-  if (problem.pass == Pass::backward) {
-    bytes = kRead * (own(kOwnOutputs) + own(kOwnOutputGradients));
-  } else if (problem.element_bytes == problem.accumulator_bytes) {
-    bytes = kChange * own(kOwnOutputs);
-  } else {
-    const auto ratio =
-        static_cast<double>(problem.accumulator_bytes) / static_cast<double>(problem.element_bytes);
-    bytes = (kRead * ratio + kWrite) * own(kOwnOutputs);
-  }
-  return bytes / machine.memory_bandwidth;
+/// What a backward pass does with the rank's own tensors: it takes delta from outputs and their gradients.
+double delta_seconds(const Problem& problem, const Machine& machine, const RankPlan& plan) {
+  return kRead * (bytes_in(problem, plan, kOwnOutputs) + bytes_in(problem, plan, kOwnOutputGradients)) /
+         machine.memory_bandwidth;
 }
 
 using Incoming = decltype(StepCost::incoming);
@@ -142,9 +112,8 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
     cost.merge = touched / machine.memory_bandwidth;
     steps.push_back(std::move(cost));
   }
-  if (!steps.empty())
-    (problem.pass == Pass::forward ? steps.back() : steps.front()).merge +=
-        own_seconds(problem, machine, plan);
+  if (!steps.empty() && problem.pass == Pass::backward)
+    steps.front().merge += delta_seconds(problem, machine, plan);
   return steps;
 }
 
