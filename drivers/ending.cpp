@@ -4,7 +4,6 @@
 #include <mpi.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -13,6 +12,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 
 namespace longseq {
@@ -47,11 +47,13 @@ std::string host() {
   return name.data();
 }
 
-/// Whether a launcher (Open MPI, Slurm with PMIx, MPICH's Hydra) started this process as a rank: without MPI
-/// only the environment tells.
-bool is_a_rank() {
-  return std::ranges::any_of(std::array{"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"},
-                             [](const char* name) { return std::getenv(name) != nullptr; });
+/// Whether the launcher (Open MPI, MPICH's Hydra, Slurm) calls this process rank 0, or there is no launcher:
+/// without MPI only the environment tells.
+bool is_first_of_launch() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* rank = std::getenv(name)) return std::string_view(rank) == "0";
+  }
+  return true;
 }
 
 /// Whether every rank has come here before the patience ends.
@@ -67,44 +69,36 @@ bool all_ranks_arrive() {
   }
 }
 
-/// Says the failure once if all ranks failed; a rank that failed alone says its own and takes the job down.
-void end_together(const Failure& failure) {
-  int rank = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  if (!all_ranks_arrive()) {
-    fmt::print(stderr, "longseq: rank {} on {}: {}\n", rank, host(), failure.message);
-    std::fflush(stderr);
-    MPI_Abort(MPI_COMM_WORLD, failure.status);
-  }
-  if (rank == 0) fmt::print(stderr, "longseq: {}\n", failure.message);
-}
-
-void start_mpi() {
-  int provided = MPI_THREAD_SINGLE;
-  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
-}
-
 }  // namespace
 
 int run_alone(const std::function<int()>& work) {
   Failure failure;
   const int status = attempt(work, failure);
   if (failure.status == 0) return status;
-  if (is_a_rank()) {  // a launcher kills all at the first failure: rank 0 might never have said why
-    start_mpi();
-    end_together(failure);
-    MPI_Finalize();
-  } else {
+  if (is_first_of_launch()) {
     fmt::print(stderr, "longseq: {}\n", failure.message);
+  } else {  // once rank 0 has said it, launchers end the others
+    std::this_thread::sleep_for(kPatience);
+    fmt::print(stderr, "longseq: on {}: {}\n", host(), failure.message);
   }
   return status;
 }
 
 int run_with_mpi(const std::function<int()>& work) {
-  start_mpi();
+  int provided = MPI_THREAD_SINGLE;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided);
+  int rank = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   Failure failure;
-  const int status = attempt(work, failure);
-  if (failure.status != 0) end_together(failure);
+  int status = attempt(work, failure);
+  if (failure.status != 0) {
+    if (!all_ranks_arrive()) {
+      fmt::print(stderr, "longseq: rank {} on {}: {}\n", rank, host(), failure.message);
+      std::fflush(stderr);
+      MPI_Abort(MPI_COMM_WORLD, failure.status);
+    }
+    if (rank == 0) fmt::print(stderr, "longseq: {}\n", failure.message);
+  }
   MPI_Finalize();
   return status;
 }

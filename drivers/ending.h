@@ -7,7 +7,8 @@
 namespace longseq {
 
 /// Runs work() without MPI. An exception becomes one line on stderr and status 2 (bad input) or 1 (anything
-/// else); under a launcher, all ranks start MPI to wait for one another, and rank 0 prints the line.
+/// else); as a rank other than 0, only if rank 0, which may say the same, has not ended the job in a few
+/// seconds.
 int run_alone(const std::function<int()>& work);
 
 /// Starts MPI, runs work() on every rank, ends MPI. If all ranks throw, rank 0 prints its error's line and

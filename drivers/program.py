@@ -28,11 +28,9 @@ def run(ranks, *arguments, timeout=120):
     return subprocess.run(command(ranks, *arguments), env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
 
 
-def run_late(others, *arguments, timeout=60):
-    """The same on a rank 0 that starts a second after the other ranks."""
-    program = command(None, *arguments)
-    late = ["sh", "-c", 'sleep 1; exec "$@"', "sh", *program]
-    words = [*MPIRUN, "-n", "1", *late, ":", "-n", str(others), *program]
+def run_apart(first, others, timeout=60):
+    """Runs `first` as rank 0 and `others` as ranks 1 and 2; each is a list of words."""
+    words = [*MPIRUN, "-n", "1", *first, ":", "-n", "2", *others]
     return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout)
 
 

@@ -70,7 +70,7 @@ Prospect foresee(const Launch& launch, const Case& c, const Problem& problem) {
   std::vector<double> own(names.size()), seconds(names.size());
   if (launch.rank == 0 || !by_rank_0)
     team.run([&] { own = predict_strategies(c, problem, machine, ranks, names); });
-  maximum_watched(launch.comm, own, seconds);
+  maximum_watched(launch.comm, own, seconds, "predict a case");
   const std::size_t pick = fastest(seconds);
   prospect.chosen.strategy = names[pick];
   resolve(prospect.chosen);

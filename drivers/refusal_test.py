@@ -4,7 +4,7 @@ import h5py
 import numpy
 import pytest
 
-from program import error_lines, run, run_late
+from program import command, error_lines, run, run_apart
 
 
 def tensors(path, **replaced):
@@ -61,8 +61,18 @@ def test_an_unknown_command_names_the_nearest(ranks):
 
 
 @pytest.mark.parametrize("arguments", [["bensh"], ["plan", "--seq-len", 0]])
-def test_the_error_is_said_although_rank_0_comes_last(arguments):
-    refused(run_late(2, *arguments), str(arguments[-1]))
+def test_the_error_is_said_once_although_rank_0_comes_last(arguments):
+    words = command(None, *arguments)
+    late = ["sh", "-c", 'sleep 1; exec "$@"', "sh", *words]
+    refused(run_apart(late, words), str(arguments[-1]))
+
+
+def test_a_rank_that_fails_alone_without_mpi_says_so():
+    good, bad = command(None, "plan", "--seq-len", 64), command(None, "plan", "--seq-len", 0)
+    finished = run_apart(good, bad)
+    assert finished.returncode != 0
+    assert any("seq-len" in line for line in error_lines(finished)), finished.stderr
+    refused(run_apart(bad, good), "seq-len")
 
 
 def test_attend_refuses_a_missing_file(tmp_path):

@@ -7,6 +7,7 @@
 
 #include "drivers/problem.h"
 #include "drivers/sharding/machine.h"
+#include "kernels/positions.h"
 #include "suite/sweep.h"
 
 namespace longseq {

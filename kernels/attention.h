@@ -110,7 +110,7 @@ template <class T>
 struct QueryBlock {
   TensorView<const T> q;
   Run positions;
-  AttentionState<Accumulator<T>> state;  // none: the rows have seen no key yet
+  AttentionState<Accumulator<T>> state;  // none: the rows have seen no key yet, and there is a result
   std::vector<KeyBlock<T>> keys;
   AttentionResult<T> result{};  // where there is one, these are the last keys: it is written, not the state
 };
@@ -134,7 +134,8 @@ template <class A>
 void begin_attention(const AttentionState<A>& state);
 
 /// Takes the visible keys of every query block into its state or result; query blocks must not share rows.
-/// Runs in the caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim].
+/// Runs in the caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim] or a
+/// block has neither state nor result.
 template <class T>
 void attend(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
             std::span<const QueryBlock<T>> blocks, const Poll& poll = {});

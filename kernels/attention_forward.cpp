@@ -68,6 +68,8 @@ void check(std::span<const QueryBlock<T>> blocks, bool relative) {
       throw std::invalid_argument(
           fmt::format("head-dim is {}; expected 1 to {}, the same in every block", head_dim, kMaxHeadDim));
     }
+    if (!block.state.present() && !block.result.wanted())
+      throw std::invalid_argument("a query block has neither a state nor a result; expected one or both");
     for (const KeyBlock<T>& keys : block.keys) {
       if (relative) detail::expect_equal_spacing(block.positions, keys.positions);
     }

@@ -1,6 +1,8 @@
 #include "kernels/backward_plan.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
 
 namespace longseq::detail {

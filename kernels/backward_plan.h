@@ -16,7 +16,8 @@ std::vector<BackwardTask> plan_tasks(const Pattern& pattern, std::span<const Gra
                                      std::span<const GradientKeys<T>> keys);
 
 /// The few keys that all queries see (global tokens), and for each tile that sees no other keys of their task
-/// the one that takes them along: it has loaded the tile for its window anyway.
+/// the one that takes them along: it has loaded the tile for its window anyway. Of one key block; none where
+/// products are those of pairs or there are relative keys.
 template <class T>
 Guests invite_guests(const BackwardCall<T>& call, std::span<const BackwardTask> tasks);
 

@@ -179,7 +179,8 @@ struct Meeting {
   FoldedRows queries;
   FoldedRows next;      // the rows of the next tile
   std::int64_t number;  // in the procession
-  bool last_round;      // no later tile sees keys before those that this one sees
+  bool last_round;      // no later tile sees keys before those that this one sees, which begin at the first
+                        // where tiles do not rise
   bool with_guests;
 };
 
@@ -321,15 +322,18 @@ void run_task(BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T
       const auto rows = [&](std::int64_t tile) { return call.rows(index, task.kv_head, pass, tile); };
       const auto [leading, rising] =
           tiles_that_see(call, call.queries[index], keys.positions.slice(task.keys), call.tiles(index));
+      const auto is_hosted = [&](std::int64_t tile) {
+        return owns_guests && tile < call.tiles(index) && call.host(index, tile) != Guests::kNoHost;
+      };
       for (const Interval& seeing : {leading, rising}) {
         for (std::int64_t tile = seeing.begin; tile < seeing.end; ++tile) {
-          const std::size_t host = call.host(index, tile);
-          if (owns_guests && host != Guests::kNoHost) continue;
+          if (is_hosted(tile)) continue;
           if (poll) poll();
           take_tile(
               call, task,
-              Meeting<T>{call.queries[index], rows(tile), rows(tile + 1), call.tile_number(pass, index, tile),
-                         last_block && tile >= rising.begin, host == task.place},
+              Meeting<T>{call.queries[index], rows(tile), is_hosted(tile + 1) ? FoldedRows{} : rows(tile + 1),
+                         call.tile_number(pass, index, tile), last_block && tile >= rising.begin,
+                         call.host(index, tile) == task.place},
               scratch, poll);
         }
       }

@@ -1,6 +1,7 @@
 // The order in which tasks add to gradients that they share: each goes through the tiles of queries in
-// ascending order and adds to a tile once every earlier task has passed it. So the order of sums is fixed,
-// and no two tasks ever meet. Not for use outside kernels/.
+// ascending order and adds to a tile once every earlier task has passed it, or, to what is no tile's, once
+// every earlier task has left. So the order of sums is fixed, and no two tasks ever meet. Not for use outside
+// kernels/.
 #pragma once
 
 #include <atomic>

@@ -40,6 +40,13 @@ struct TensorView {
     view.shape.tokens = range.size();
     return view;
   }
+  /// Heads [range.begin, range.end).
+  constexpr TensorView heads(Interval range) const {
+    TensorView view = *this;
+    view.data += range.begin * head_stride;
+    view.shape.heads = range.size();
+    return view;
+  }
   constexpr operator TensorView<const T>() const requires(!std::is_const_v<T>) {
     return {data, shape, batch_stride, head_stride, token_stride};
   }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <numeric>
 #include <thread>
+#include <vector>
 
 #include "kernels/peak.h"
 #include "kernels/simd.h"

@@ -114,14 +114,13 @@ void barrier_watched(MPI_Comm comm) {
       kPatienceWithRank0);
 }
 
-void maximum_watched(MPI_Comm comm, std::span<const double> own, std::span<double> most) {
-  constexpr const char* kWhat = "end a repetition";
-  arrive(comm, kWhat);
+void maximum_watched(MPI_Comm comm, std::span<const double> own, std::span<double> most, const char* what) {
+  arrive(comm, what);
   MPI_Request request = MPI_REQUEST_NULL;
   MPI_Status status;
   MPI_Iallreduce(own.data(), most.data(), static_cast<int>(own.size()), MPI_DOUBLE, MPI_MAX, comm, &request);
   wait_watched(
-      comm, {&request, 1}, {&status, 1}, [&] { return fmt::format("rank 0 to {}", kWhat); },
+      comm, {&request, 1}, {&status, 1}, [&] { return fmt::format("rank 0 to {}", what); },
       kPatienceWithRank0);
 }
 

@@ -17,9 +17,11 @@ double watchdog_seconds();
 void wait_watched(MPI_Comm comm, std::span<MPI_Request> requests, std::span<MPI_Status> statuses,
                   const std::function<std::string()>& for_whom, double patience = 1);
 
-/// MPI_Barrier and MPI_Allreduce(MPI_DOUBLE, MPI_MAX), so watched. All report to rank 0 first, which so knows
-/// who is missing; the others are more patient, and blame rank 0.
+/// MPI_Barrier and MPI_Allreduce(MPI_DOUBLE, MPI_MAX), so watched; `what`: what a late rank was waited for to
+/// do. All report to rank 0 first, which so knows who is missing; the others are more patient, and blame rank
+/// 0.
 void barrier_watched(MPI_Comm comm);
-void maximum_watched(MPI_Comm comm, std::span<const double> own, std::span<double> most);
+void maximum_watched(MPI_Comm comm, std::span<const double> own, std::span<double> most,
+                     const char* what = "end a repetition");
 
 }  // namespace longseq

@@ -48,12 +48,9 @@ AttentionState<Accumulator<T>> Answers<T>::state(int buffer, Answer& answer) {
 template <class T>
 AttentionState<Accumulator<T>> Answers<T>::state_of(const Tile& tile) {
   Answer& answer = answers_.at(tile.into);
-  AttentionState<A> part = state(tile.into, answer);
-  for (TensorView<A>* view : {&part.o, &part.maximum, &part.sum}) {
-    view->data += (tile.heads.begin - answer.heads.begin) * view->head_stride;
-    view->shape.heads = tile.heads.size();
-  }
-  return part;
+  const AttentionState<A> part = state(tile.into, answer);
+  const Interval own = heads_within(answer, tile.heads);
+  return {part.o.heads(own), part.maximum.heads(own), part.sum.heads(own)};
 }
 
 template <class T>
@@ -90,12 +87,8 @@ void Answers<T>::finish(int buffer) {
   } else {
     const AttentionResult<T> result = result_of(buffer, answer.heads);
     for (const Area& area : answer.left) {
-      const auto part = [&](auto view) {
-        view = view.tokens(area.rows);
-        view.data += (area.heads.begin - answer.heads.begin) * view.head_stride;
-        view.shape.heads = area.heads.size();
-        return view;
-      };
+      const Interval own = heads_within(answer, area.heads);
+      const auto part = [&](const auto& view) { return view.tokens(area.rows).heads(own); };
       finish_attention<T>({part(made.o), part(made.maximum), part(made.sum)}, part(result.o),
                           part(result.lse));
     }

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "drivers/execution/row_operations.h"
+#include "drivers/sharding/area.h"
 #include "kernels/merge.h"
 #include "kernels/parallel_rows.h"
 #include "suite/measure.h"

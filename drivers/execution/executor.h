@@ -12,6 +12,7 @@
 #include "drivers/execution/memory.h"
 #include "drivers/execution/messages.h"
 #include "drivers/execution/waves.h"
+#include "drivers/sharding/gradient_starts.h"
 #include "drivers/sharding/plan.h"
 
 namespace longseq {

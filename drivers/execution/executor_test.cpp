@@ -241,6 +241,7 @@ void run_twice(const Problem& problem, const PlannerRow& strategy, const Positio
   };
   if (problem.pass == Pass::forward) {
     spoil(own.o, T(std::numeric_limits<float>::quiet_NaN()));
+    spoil(own.lse, std::numeric_limits<Accumulator<T>>::quiet_NaN());
   } else {
     spoil(own.dq, std::numeric_limits<Accumulator<T>>::quiet_NaN());
     spoil(own.d_keys, std::numeric_limits<Accumulator<T>>::quiet_NaN());

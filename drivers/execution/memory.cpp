@@ -39,12 +39,10 @@ template <class Element>
 TensorView<Element> PlanMemory<T>::view(int buffer, Interval heads) const {
   const Buffer& own = buffer_of(plan_, buffer);
   const std::int64_t batch = (of_keys(own.payload) ? 2 : 1) * problem_.batch;
-  TensorView<Element> view =
+  const TensorView<Element> view =
       dense_view(static_cast<Element*>(at(buffer)),
                  {batch, own.heads.size(), tokens_in(own.positions), width(problem_, own.payload)});
-  view.data += (heads.begin - own.heads.begin) * view.head_stride;
-  view.shape.heads = heads.size();
-  return view;
+  return view.heads({heads.begin - own.heads.begin, heads.end - own.heads.begin});
 }
 
 template <class T>

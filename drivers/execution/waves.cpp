@@ -18,14 +18,14 @@ bool meets_any(const std::vector<Place>& places, const Place& place) {
   return find(places, place) != std::ssize(places);
 }
 
-/// The first wave for which `fits` holds, but none before one that the tile must not overtake; a new one at
-/// the end if there is none.
-template <class Wave, class Fits, class Blocks>
-Wave& wave_for(std::vector<Wave>& waves, const Tile& tile, const Fits& fits, const Blocks& blocks) {
+/// The first wave for which `fits` holds, but none before the last that the tile must not overtake, for which
+/// `goes_first` holds; a new one at the end if there is none.
+template <class Wave, class Fits, class GoesFirst>
+Wave& wave_for(std::vector<Wave>& waves, const Tile& tile, const Fits& fits, const GoesFirst& goes_first) {
   Wave* found = nullptr;
   for (auto wave = waves.rbegin(); wave != waves.rend(); ++wave) {
     if (wave->heads == tile.heads && fits(*wave)) found = &*wave;
-    if (blocks(*wave)) break;
+    if (goes_first(*wave)) break;
   }
   if (found != nullptr) return *found;
   waves.emplace_back();

@@ -8,13 +8,13 @@ namespace {
 /// A gradient buffer of which parts hold nothing yet.
 struct Beginning {
   Area whole;
-  std::int64_t empty = whole.size();
+  std::int64_t missing = whole.size();  // elements of a column
   Areas held{};
 
   Areas missing_of(const Area& area) const { return beyond(area, held); }
   void fill(const Area& area) {
     held.push_back(area);
-    empty -= area.size();
+    missing -= area.size();
   }
 };
 
@@ -76,7 +76,7 @@ class Beginnings {
 
   void fill(int buffer, Beginning& own, const Area& area) {
     own.fill(area);
-    if (own.empty == 0) places_[static_cast<std::size_t>(buffer)] = kDone;
+    if (own.missing == 0) places_[static_cast<std::size_t>(buffer)] = kDone;
   }
 
   void set_to_zero(int buffer, Beginning& own, const Areas& areas, std::size_t step) {

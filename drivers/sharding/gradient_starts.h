@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "drivers/sharding/plan.h"
+#include "kernels/positions.h"
 
 namespace longseq {
 

@@ -35,7 +35,8 @@ bool sees_any(const VisibleKeys& seen, const Run& keys) {
   return !keys.rows_in(seen.first).empty() || !keys.rows_in(seen.second).empty();
 }
 
-/// Rows of a tile: those that see some of the keys, where they are few.
+/// Rows of a tile: those that see some of the keys, where they are few: tiles of unlike rows are computed one
+/// after the other. Of a stripe nearly all see some.
 Interval rows_to_take(const Pattern& pattern, const Run& queries, const Run& keys) {
   const Interval all{0, queries.count};
   if (pattern.kind == PatternKind::full || queries.stride != 1) return all;

@@ -11,6 +11,7 @@
 
 #include "drivers/sharding/machine.h"
 #include "drivers/sharding/step_costs.h"
+#include "kernels/positions.h"
 
 namespace longseq {
 

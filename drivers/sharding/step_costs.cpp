@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "drivers/sharding/audit.h"
 #include "drivers/sharding/gradient_starts.h"
@@ -21,9 +23,9 @@ double compute_seconds(const Problem& problem, const Machine& machine, const Ste
   const KernelCosts& costs = machine.costs(problem.pass);
   const auto numbers = static_cast<double>(problem.batch * problem.head_dim);  // of a row and head
   double seconds = step.tiles.empty() ? 0 : costs.call;
-  // Rows are loaded once for all their keys.
-  using Loaded =
-      std::pair<std::tuple<int, std::int64_t, std::int64_t>, double>;  // queries, rows of all heads
+  // Rows that begin alike are loaded once for all their keys.
+  using Loaded = std::pair<std::tuple<int, std::int64_t, std::int64_t>,  // queries, first row and head
+                           double>;                                      // rows of all heads
   boost::container::small_vector<Loaded, 4> query_rows;
   for (const Tile& tile : step.tiles) {
     const Run query_run = tile.query_positions;
@@ -106,7 +108,8 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
       }
     }
     join_messages(cost.incoming);
-    for (; zero != starts.zeros.end() && zero->step == s; ++zero)
+    const bool last = s + 1 == plan.steps.size();  // what is set to zero after it counts, too
+    for (; zero != starts.zeros.end() && (last || zero->step == s); ++zero)
       touched += kWrite * bytes_in(problem, plan, *zero);
     for (const Merge& merge : step.merges) touched += (kRead + kChange) * bytes_in(problem, plan, merge.from);
     cost.merge = touched / machine.memory_bandwidth;
