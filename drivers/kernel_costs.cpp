@@ -85,9 +85,7 @@ class Timing {
     const Pattern pattern = probe.pattern();
     const Run query_positions{0, 1, probe.queries}, key_positions{0, 1, probe.keys};
     const auto part = [&](auto& tensor, std::int64_t tokens) {
-      auto view = tensor.view().tokens({0, tokens});
-      view.shape.heads = heads_of(probe);
-      return view;
+      return tensor.view().tokens({0, tokens}).heads({0, heads_of(probe)});
     };
     const auto of_queries = [&](auto& tensor) { return part(tensor, probe.queries); };
     const auto keys = part(keys_, probe.keys);

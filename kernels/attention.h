@@ -64,8 +64,7 @@ struct PositionTerms {
     if (bias.values != nullptr) terms.bias.values += heads.begin * bias.row_size();
     if (!relative.present()) return terms;
     const std::int64_t head_dim = relative.r.shape.head_dim;
-    terms.relative.r.data += heads.begin * relative.r.head_stride;
-    terms.relative.r.shape.heads = heads.size();
+    terms.relative.r = relative.r.heads(heads);
     for (const A** own : {&terms.relative.content_bias, &terms.relative.position_bias})
       if (*own != nullptr) *own += heads.begin * head_dim;
     return terms;

@@ -119,7 +119,7 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
                        {0},     {},    {},      {}};
   for (const GradientQueries<T>& block : queries) {
     call.first_tile.push_back(call.first_tile.back() +
-                              (block.positions.count * call.fold + kBackwardLanes - 1) / kBackwardLanes);
+                              detail::tiles_before(block.positions.count * call.fold));
   }
   call.guests = detail::invite_guests(call, tasks);
   const std::size_t lines = static_cast<std::size_t>(shape.batch * shape.heads);

@@ -60,8 +60,7 @@ struct TermGradients {
     TermGradients own = *this;
     if (bias != nullptr) own.bias += heads.begin * terms.bias.row_size();
     if (r.data == nullptr) return own;
-    own.r.data += heads.begin * r.head_stride;
-    own.r.shape.heads = heads.size();
+    own.r = r.heads(heads);
     own.content_bias += heads.begin * r.shape.head_dim;
     own.position_bias += heads.begin * r.shape.head_dim;
     return own;

@@ -114,15 +114,12 @@ std::array<Interval, 2> tiles_that_see(const BackwardCall<T>& call, const Gradie
   const std::int64_t g = call.pattern.kind == PatternKind::global ? call.pattern.global_tokens : 0;
   if (keys.start < g) return {Interval{0, tiles}, Interval{}};
   const std::int64_t first = block.positions.rows_before(g);
-  const auto tiles_before = [&](std::int64_t row) {
-    return (row * call.fold + kBackwardLanes - 1) / kBackwardLanes;
-  };
   const Interval rising =
       call.pattern.rows_that_see(block.positions.slice({first, block.positions.count}), keys);
-  const std::int64_t leading = tiles_before(first);
+  const std::int64_t leading = tiles_before(first * call.fold);
   return {Interval{0, leading},
           {std::max(leading, (first + rising.begin) * call.fold / kBackwardLanes),
-           tiles_before(first + rising.end)}};
+           tiles_before((first + rising.end) * call.fold)}};
 }
 
 /// The pieces of the task's keys that the tile sees, after those of its guests.

@@ -78,6 +78,11 @@ struct BackwardCall {
   }
 };
 
+/// Tiles that hold the first so many rows.
+constexpr std::int64_t tiles_before(std::int64_t row) {
+  return (row + kBackwardLanes - 1) / kBackwardLanes;
+}
+
 /// Keys of a task, at most: as many as fit, with their gradients, into 740 KB of the second-level cache,
 /// since each task loads all queries; no more than 6 pieces, so that there are tasks enough.
 constexpr std::int64_t kMostTaskPieces = 6;

@@ -49,19 +49,17 @@ Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, cons
       answers_(problem_, plan_, memory_),
       starts_(gradient_starts(problem_, plan_)) {
   std::span<const GradientStarts::OfTile> starts = starts_.tiles;
-  for (const Step& step : plan_.steps) {
-    prepare(step, starts.first(backward() ? step.tiles.size() : 0));
-    if (backward()) starts = starts.subspan(step.tiles.size());
-  }
+  for (const Step& step : plan_.steps) prepare(step, starts);
   give_results_early();
   moments_.resize(plan_.steps.size());
 }
 
 template <class T>
-void Executor<T>::prepare(const Step& step, std::span<const GradientStarts::OfTile> starts) {
+void Executor<T>::prepare(const Step& step, std::span<const GradientStarts::OfTile>& starts) {
   Work work;
   if (backward()) {
-    work.backward = backward_waves<T>(problem_, memory_, step.tiles, starts);
+    work.backward = backward_waves<T>(problem_, memory_, step.tiles, starts.first(step.tiles.size()));
+    starts = starts.subspan(step.tiles.size());
   } else {
     work.forward = forward_waves<T>(problem_, memory_, step.tiles,
                                     [this](const Tile& tile) { return answers_.state_of(tile); });
@@ -135,7 +133,7 @@ void Executor<T>::merge(const Merge& merge) {
 template <class T>
 void Executor<T>::zero_before(std::size_t step) {
   for (const auto& zero : std::ranges::equal_range(starts_.zeros, step, {}, &GradientStarts::Zero::step))
-    set_to_zero(memory_.template view<A>(zero.buffer, zero.heads).tokens(zero.rows));
+    set_to_zero(memory_.template view<A>(zero.buffer, zero.area.heads).tokens(zero.area.rows));
 }
 
 template <class T>

@@ -60,7 +60,8 @@ class Executor {
   };
 
   bool backward() const { return problem_.pass == Pass::backward; }
-  void prepare(const Step& step, std::span<const GradientStarts::OfTile> starts);
+  /// `starts`: of this step's tiles and those after; the own ones are taken off.
+  void prepare(const Step& step, std::span<const GradientStarts::OfTile>& starts);
   /// The last wave that adds to rows finishes them.
   void give_results_early();
   void begin();

@@ -87,16 +87,15 @@ std::vector<std::pair<int, Area>> give_results(ForwardWave<T>& wave, std::map<in
     const auto [buffer, rows] = wave.places[number];
     const AttentionResult<T> result = result_of(buffer, wave.heads);
     std::int64_t begin = rows.begin;
-    for (const Area& last : beyond({rows, wave.heads}, later[buffer])) {
+    const Areas lasting = beyond({rows, wave.heads}, later[buffer]);
+    for (const Area& last : lasting) {
       if (!result.wanted() || last.heads != wave.heads) continue;
       add(number, {begin, last.rows.begin}, {});
       add(number, last.rows, result);
       begin = last.rows.end;
     }
     add(number, {begin, rows.end}, {});
-  }
-  for (const auto& [buffer, rows] : wave.places) {
-    for (const Area& fresh : beyond({rows, wave.heads}, later[buffer])) later[buffer].push_back(fresh);
+    later[buffer].insert(later[buffer].end(), lasting.begin(), lasting.end());
   }
   wave = std::move(cut);
   return given;

@@ -22,10 +22,7 @@ TEST(Waves, GiveTheResultsOfRowsThatNoLaterWaveAddsTo) {
     return Interval{begin, random.upto(begin + 1, end)};
   };
   const auto view = [&](Interval heads) {
-    TensorView<float> whole = dense_view(memory.data(), {1, kHeads, kRows, 1});
-    whole.data += heads.begin * whole.head_stride;
-    whole.shape.heads = heads.size();
-    return whole;
+    return dense_view(memory.data(), {1, kHeads, kRows, 1}).heads(heads);
   };
   const ResultOf<float> result_of = [&](int buffer, Interval heads) {
     return buffer == 0 ? AttentionResult<float>{view(heads), view(heads)} : AttentionResult<float>{};

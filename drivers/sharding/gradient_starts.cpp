@@ -1,7 +1,5 @@
 #include "drivers/sharding/gradient_starts.h"
 
-#include "drivers/sharding/area.h"
-
 namespace longseq {
 namespace {
 
@@ -81,7 +79,7 @@ class Beginnings {
 
   void set_to_zero(int buffer, Beginning& own, const Areas& areas, std::size_t step) {
     for (const Area& area : areas) {
-      starts_.zeros.push_back({step, buffer, area.rows, area.heads});
+      starts_.zeros.push_back({step, buffer, area});
       fill(buffer, own, area);
     }
   }

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "drivers/sharding/area.h"
 #include "drivers/sharding/plan.h"
-#include "kernels/positions.h"
 
 namespace longseq {
 
@@ -20,8 +20,7 @@ struct GradientStarts {
   struct Zero {
     std::size_t step;
     int buffer;
-    Interval rows;
-    Interval heads;
+    Area area;
   };
   std::vector<OfTile> tiles;  // in the order of the plan
   std::vector<Zero> zeros;    // by step

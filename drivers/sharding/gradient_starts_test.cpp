@@ -5,9 +5,6 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <map>
-#include <utility>
 #include <vector>
 
 #include "drivers/sharding/planner.h"
@@ -66,7 +63,7 @@ void expect_to_begin_well(const Problem& problem, const RankPlan& plan) {
   };
   const auto zero_before = [&](std::size_t step) {
     for (const GradientStarts::Zero& zero : starts.zeros) {
-      if (zero.step == step) give(zero.buffer, zero.rows, zero.heads, true);
+      if (zero.step == step) give(zero.buffer, zero.area.rows, zero.area.heads, true);
     }
   };
   std::size_t tile = 0;
@@ -115,7 +112,7 @@ TEST(GradientStarts, LittleIsSetToZeroWhereTilesAreWhole) {
   const auto zeroed = [](const Problem& problem, const char* strategy, int rank) {
     std::int64_t rows = 0;
     for (const auto& zero : gradient_starts(problem, planner(strategy).plan(problem, rank)).zeros)
-      rows += zero.rows.size();
+      rows += zero.area.rows.size();
     return rows;
   };
   for (const LayoutKind layout : {LayoutKind::contiguous, LayoutKind::zigzag}) {

@@ -57,8 +57,8 @@ double bytes_in(const Problem& problem, const RankPlan& plan, int buffer) {
 }
 
 double bytes_in(const Problem& problem, const RankPlan& plan, const GradientStarts::Zero& zero) {
-  return static_cast<double>(zero.rows.size() *
-                             bytes_per_row(problem, buffer_of(plan, zero.buffer).payload, zero.heads));
+  return static_cast<double>(zero.area.rows.size() *
+                             bytes_per_row(problem, buffer_of(plan, zero.buffer).payload, zero.area.heads));
 }
 
 /// What a backward pass does with the rank's own tensors: it takes delta from outputs and their gradients.
