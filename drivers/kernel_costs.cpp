@@ -100,13 +100,9 @@ class Timing {
                                        .positions = query_positions,
                                        .dq = of_queries(dq_),
                                        .first = true};
-    const GradientKeys<T> key_gradients{first_half(keys),
-                                        second_half(keys),
-                                        key_positions,
-                                        first_half(d_keys),
-                                        second_half(d_keys),
-                                        {0},
-                                        true};
+    const GradientKeys<T> key_gradients{first_half(keys),   second_half(keys),   key_positions,
+                                        first_half(d_keys), second_half(d_keys), {0},
+                                        {0, probe.keys}};
     const auto prepare_backward = [&] {
       finish_attention<T>(attended(pattern, block), of_queries(o_), of_queries(lse_));
     };

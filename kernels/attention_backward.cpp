@@ -95,9 +95,8 @@ void attend_backward(const Pattern& pattern, const PositionTerms<Accumulator<T>>
       if (block.first) set_to_zero(block.dq);
     }
     for (const GradientKeys<T>& block : keys) {
-      if (!block.first) continue;
-      set_to_zero(block.dk);
-      set_to_zero(block.dv);
+      set_to_zero(block.dk.tokens(block.first));
+      set_to_zero(block.dv.tokens(block.first));
     }
     return;
   }
@@ -153,7 +152,8 @@ void attention_backward(const Pattern& pattern, const PositionTerms<Accumulator<
                                    .positions = tokens,
                                    .dq = out.dq,
                                    .first = true};
-  const GradientKeys<T> keys{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}, out.dk, out.dv, {0}, true};
+  const GradientKeys<T> keys{inputs.k, inputs.v, {0, 1, inputs.k.shape.tokens}, out.dk,
+                             out.dv,   {0},      {0, inputs.k.shape.tokens}};
   attend_backward<T>(pattern, terms, std::span(&queries, 1), std::span(&keys, 1), gradients);
 }
 

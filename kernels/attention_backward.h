@@ -44,7 +44,7 @@ struct GradientKeys {
   TensorView<Accumulator<T>> dk;
   TensorView<Accumulator<T>> dv;
   std::vector<std::size_t> queries;
-  bool first = false;  // dk and dv are written, not added to what is there
+  Interval first{};  // rows of dk and dv that are written; the others are added to what is there
 };
 
 /// The gradients of position terms; null where they are not wanted. Summed over the batch.

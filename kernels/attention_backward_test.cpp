@@ -7,6 +7,7 @@
 #include <tbb/global_control.h>
 #include <tbb/task_arena.h>
 
+#include "kernels/parallel_rows.h"
 #include "kernels/random_attention.h"
 #include "kernels/simd.h"
 
@@ -153,7 +154,7 @@ TEST_P(AttentionBackward, OfAnyPatternAndShapeMatchesTheReferenceInBf16) {
 }
 
 /// Keys and queries in stripes, each pair of stripes in a call of its own, as the steps of a ring. The first
-/// call, which may have nothing to add, finds gradients that mean nothing.
+/// call, which may have nothing to add, finds gradients that mean nothing, or, of some keys, zeros to add to.
 TEST_P(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
   if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
   Random random(8);
@@ -184,7 +185,16 @@ TEST_P(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
         }
         keys.push_back({stripe(data.k.view(), r, stripes), stripe(data.v.view(), r, stripes),
                         stripe_positions(s, r, stripes), stripe(got.dk.view(), r, stripes),
-                        stripe(got.dv.view(), r, stripes), seeing, step == 0});
+                        stripe(got.dv.view(), r, stripes), seeing});
+        if (step > 0) continue;
+        GradientKeys<float>& block = keys.back();
+        const std::int64_t count = block.positions.count;
+        block.first.begin = random.upto(0, 1) * random.upto(0, count);
+        block.first.end = random.upto(block.first.begin, count);
+        for (const TensorView<float>& gradient : {block.dk, block.dv}) {
+          set_to_zero(gradient.tokens({0, block.first.begin}));
+          set_to_zero(gradient.tokens({block.first.end, count}));
+        }
       }
       for (GradientQueries<float>& block : queries) block.first = step == 0;
       attend_backward<float>(data.problem.pattern, data.terms(), queries, keys, got.terms(data.problem));
@@ -193,9 +203,10 @@ TEST_P(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
   }
 }
 
-/// Queries before all keys of a causal call, listed with them or not.
+/// Queries before all keys of a causal call, listed with them or not. Of the keys' gradients a part is added
+/// to.
 TEST_P(AttentionBackward, FirstWritesZerosWhereNothingIsSeen) {
-  const std::int64_t s = 300, rows = 150;
+  const std::int64_t s = 300, rows = 150, written_keys = 70;
   Random random(13);
   const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = s},
                                      .queries = {2, 4, s, 16},
@@ -214,11 +225,12 @@ TEST_P(AttentionBackward, FirstWritesZerosWhereNothingIsSeen) {
     GradientKeys<float> keys{late(data.k.view()), late(data.v.view()), {rows, 1, rows},
                              late(got.dk.view()), late(got.dv.view()), {}};
     if (listed) keys.queries = {0};
-    queries.first = keys.first = true;
+    queries.first = true;
+    keys.first = {0, written_keys};
     attend_backward<float>(data.problem.pattern, {}, std::span(&queries, 1), std::span(&keys, 1));
     for (const auto& [gradient, written] :
-         {std::pair(&got.dq, Interval{0, rows}), std::pair(&got.dk, Interval{rows, s}),
-          std::pair(&got.dv, Interval{rows, s})}) {
+         {std::pair(&got.dq, Interval{0, rows}), std::pair(&got.dk, Interval{rows, rows + written_keys}),
+          std::pair(&got.dv, Interval{rows, rows + written_keys})}) {
       for (std::int64_t t = 0; t < s; ++t)
         EXPECT_EQ(*gradient->view().row(1, 1, t), written.contains(t) ? 0.0f : 7.0f) << t;
     }

@@ -47,17 +47,19 @@ void pack_keys(const GradientKeys<T>& keys, const BackwardTask& task, Interval r
   }
 }
 
-/// Sums of rows of a key block, row `origin` first, become its gradients or are added to them.
+/// Sums of rows of a key block, row `origin` first: they become the gradients of the rows `first`, and are
+/// added to those of the others.
 template <class T>
 void give_gradients(const GradientKeys<T>& keys, const BackwardTask& task, Interval rows, std::int64_t origin,
                     const BackwardTile<Accumulator<T>>& tile, KeyGradients<Accumulator<T>>& gradients,
-                    bool add) {
+                    Interval first) {
   using A = Accumulator<T>;
   const auto give = [&](RowSums<A>& sums, const TensorView<A>& view, A factor) {
     sums.complete(rows.end - origin, tile.stride);
     for (std::int64_t key = rows.begin; key < rows.end; ++key) {
       A* row = view.row(task.batch, task.kv_head, key);
-      give_rows(sums.rows + (key - origin) * tile.stride, 0, factor, 1, tile.head_dim, add, &row);
+      give_rows(sums.rows + (key - origin) * tile.stride, 0, factor, 1, tile.head_dim, !first.contains(key),
+                &row);
     }
   };
   give(gradients.dk, keys.dk, static_cast<A>(1.0 / std::sqrt(static_cast<double>(tile.head_dim))));
@@ -110,7 +112,7 @@ void store_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int6
   if (end <= scratch.given) return;
   const GradientKeys<T>& keys = call.keys[task.block];
   give_gradients(keys, task, {scratch.given, end}, task.keys.begin, scratch.tile, scratch.gradients,
-                 !keys.first);
+                 keys.first);
   scratch.given = end;
   const Interval next{end, std::min(end + kBackwardLanes, task.keys.end)};
   scratch.tile.coming.add(keys.dk, task.batch, task.kv_head, next);
@@ -131,7 +133,7 @@ void store_guests(BackwardCall<T>& call, const BackwardTask& task, BackwardScrat
   if (scratch.guest_gradients.dv.held == 0) return;
   call.procession(task.batch, task.kv_head).wait(task.place, poll);
   give_gradients(call.keys[call.guests.block], task, rows, rows.begin, scratch.tile, scratch.guest_gradients,
-                 true);
+                 {});
 }
 
 #define LONGSEQ_INSTANTIATE(T)                                                                     \

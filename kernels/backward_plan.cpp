@@ -52,7 +52,7 @@ std::vector<BackwardTask> plan_tasks(const Pattern& pattern, std::span<const Gra
       std::int64_t work = 0;
       for (const std::size_t block : keys[index].queries)
         work += pattern.area(queries[block].positions, positions.slice(own));
-      if (work == 0 && !keys[index].first) continue;  // the first writes zeros
+      if (work == 0 && intersect(own, keys[index].first).empty()) continue;  // the first writes zeros
       for (std::int64_t b = 0; b < shape.batch; ++b) {
         for (std::int64_t h = 0; h < shape.heads; ++h) {
           tasks.push_back({index, b, h, own, places[static_cast<std::size_t>(b * shape.heads + h)]++,

@@ -14,6 +14,7 @@ struct Interval {
   constexpr bool empty() const { return end <= begin; }
   constexpr std::int64_t size() const { return empty() ? 0 : end - begin; }
   constexpr bool contains(std::int64_t position) const { return begin <= position && position < end; }
+  constexpr Interval shifted(std::int64_t by) const { return {begin + by, end + by}; }
   friend constexpr bool operator==(const Interval&, const Interval&) = default;
 };
 

@@ -40,7 +40,7 @@ class Answers {
   void add(int buffer, int lse, Interval heads);
   AttentionState<A> state(int buffer, Answer& answer);
   static Interval heads_within(const Answer& answer, Interval heads) {
-    return {heads.begin - answer.heads.begin, heads.end - answer.heads.begin};
+    return heads.shifted(-answer.heads.begin);
   }
   bool partial(int buffer) const { return buffer_of(plan_, buffer).payload == Payload::partials; }
 

@@ -42,7 +42,7 @@ TensorView<Element> PlanMemory<T>::view(int buffer, Interval heads) const {
   const TensorView<Element> view =
       dense_view(static_cast<Element*>(at(buffer)),
                  {batch, own.heads.size(), tokens_in(own.positions), width(problem_, own.payload)});
-  return view.heads({heads.begin - own.heads.begin, heads.end - own.heads.begin});
+  return view.heads(heads.shifted(-own.heads.begin));
 }
 
 template <class T>

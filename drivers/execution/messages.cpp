@@ -56,12 +56,11 @@ template <class T>
 void Messages<T>::prepare(const Transfer& transfer, bool receive, Prepared& prepared) {
   const Buffer& buffer = buffer_of(plan_, transfer.buffer);
   const std::int64_t messages = messages_of(problem_, plan_, transfer);
-  const PlaneSelection selection{
-      .entries = planes(problem_, buffer.payload, {0, 1}) / messages,
-      .planes = buffer.heads.size(),
-      .chosen = {transfer.heads.begin - buffer.heads.begin, transfer.heads.end - buffer.heads.begin},
-      .rows = tokens_in(buffer.positions),
-      .row_bytes = row_bytes(problem_, buffer.payload)};
+  const PlaneSelection selection{.entries = planes(problem_, buffer.payload, {0, 1}) / messages,
+                                 .planes = buffer.heads.size(),
+                                 .chosen = transfer.heads.shifted(-buffer.heads.begin),
+                                 .rows = tokens_in(buffer.positions),
+                                 .row_bytes = row_bytes(problem_, buffer.payload)};
   const Datatype type = rows_of_planes(transfer.rows, selection);
   const int tag = tag_of(steps_.size(), buffer.payload);
   auto* at = static_cast<std::byte*>(memory_.at(transfer.buffer));

@@ -77,8 +77,7 @@ std::vector<std::pair<int, Area>> give_results(ForwardWave<T>& wave, std::map<in
     const Place& place = wave.places[number];
     if (rows.empty()) return;
     cut.places.push_back({place.buffer, rows});
-    cut.blocks.push_back(
-        part_of(wave.blocks[number], {rows.begin - place.rows.begin, rows.end - place.rows.begin}));
+    cut.blocks.push_back(part_of(wave.blocks[number], rows.shifted(-place.rows.begin)));
     if (!result.wanted()) return;
     cut.blocks.back().result = {result.o.tokens(rows), result.lse.tokens(rows)};
     given.push_back({place.buffer, {rows, wave.heads}});
@@ -145,7 +144,7 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMe
                            first_half(gradients),
                            second_half(gradients),
                            {},
-                           starts[number].keys});
+                           starts[number].keys.shifted(-tile.key_rows.begin)});
     }
     wave.keys[key].queries.push_back(query);
   }

@@ -26,22 +26,23 @@ class Beginnings {
     }
   }
 
-  /// Whether a tile is the first to give the area. Where others have given a part of it, the rest becomes
-  /// zero.
-  bool give(int buffer, const Area& area, std::size_t step) {
+  /// The rows of an area that a tile is the first to give: all, one run of them if `part` will do, or none.
+  /// What else of it holds nothing becomes zero.
+  Interval give(int buffer, const Area& area, std::size_t step, bool part) {
     Beginning* const own = find(buffer);
-    if (own == nullptr) return false;
+    if (own == nullptr) return {};
     if (own->held.size() >= kMostHeld) {
       use(buffer, step);
-      return false;
+      return {};
     }
     const Areas missing = own->missing_of(area);
-    if (missing.size() == 1 && missing.front().size() == area.size()) {
-      fill(buffer, *own, area);
-      return true;
+    if (missing.size() == 1 && missing.front().heads == area.heads &&
+        (part || missing.front().rows == area.rows)) {
+      fill(buffer, *own, missing.front());
+      return missing.front().rows;
     }
     set_to_zero(buffer, *own, missing, step);
-    return false;
+    return {};
   }
 
   void receive(const Transfer& transfer) {
@@ -101,8 +102,8 @@ GradientStarts gradient_starts(const Problem& problem, const RankPlan& plan) {
     for (const Transfer& send : step.sends) beginnings.use(send.buffer, s);
     for (const Tile& tile : step.tiles) {
       const Interval kv_heads = problem.kv_heads_of(tile.heads);
-      starts.tiles.push_back({beginnings.give(tile.into, {tile.query_rows, tile.heads}, s),
-                              beginnings.give(tile.key_gradients, {tile.key_rows, kv_heads}, s)});
+      starts.tiles.push_back({!beginnings.give(tile.into, {tile.query_rows, tile.heads}, s, false).empty(),
+                              beginnings.give(tile.key_gradients, {tile.key_rows, kv_heads}, s, true)});
     }
     for (const Transfer& receive : step.receives) beginnings.receive(receive);
     for (const Merge& merge : step.merges) {

@@ -1,5 +1,6 @@
-// How the gradients of a backward plan begin: the first tile to reach rows of a buffer writes them; where a
-// tile finds a part of its rows given, the rest is set to zero before, and so is what no tile gives.
+// How the gradients of a backward plan begin: the first tile to reach rows of a buffer writes them. A tile
+// that finds a part of its rows given writes the rest if these are keys in one run; else the rest is set to
+// zero before, and so is what no tile gives.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +14,8 @@ namespace longseq {
 struct GradientStarts {
   /// Which of a tile's gradients it is the first to give.
   struct OfTile {
-    bool queries = false;
-    bool keys = false;
+    bool queries = false;  // of all
+    Interval keys{};       // of these rows of the buffer
   };
   /// Rows of some heads that are set to zero before a step, or after the last.
   struct Zero {

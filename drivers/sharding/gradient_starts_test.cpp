@@ -76,7 +76,9 @@ void expect_to_begin_well(const Problem& problem, const RankPlan& plan) {
     }
     for (const Tile& own : step.tiles) {
       give(own.into, own.query_rows, own.heads, starts.tiles[tile].queries);
-      give(own.key_gradients, own.key_rows, problem.kv_heads_of(own.heads), starts.tiles[tile].keys);
+      const Interval kv_heads = problem.kv_heads_of(own.heads), first = starts.tiles[tile].keys;
+      give(own.key_gradients, first, kv_heads, true);
+      give(own.key_gradients, own.key_rows, kv_heads, false);
       ++tile;
     }
     for (const Transfer& receive : step.receives) {
@@ -133,6 +135,11 @@ TEST(GradientStarts, LittleIsSetToZeroWhereTilesAreWhole) {
                        4,
                        Pass::backward};
   EXPECT_EQ(zeroed(window, "halo", 0), 0);
+  for (const Step& step : planner("halo").plan(window, 0).steps) {
+    for (const Tile& part :
+         step.tiles)  // which would else be the first to give zeros to keys that it does not see
+      EXPECT_LE(part.key_rows.size(), part.query_rows.size() + window.pattern.window_left);
+  }
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ void for_each_run_within(const Shard& shard, const Rows& within, const Visit& vi
   for_each_run(shard, [&](const Run& run, std::int64_t first) {
     for (const Interval& interval : within) {
       const Interval rows = intersect(interval, {first, first + run.count});
-      if (!rows.empty()) visit(run.slice({rows.begin - first, rows.end - first}), rows);
+      if (!rows.empty()) visit(run.slice(rows.shifted(-first)), rows);
     }
   });
 }
@@ -42,6 +42,16 @@ Interval rows_to_take(const Pattern& pattern, const Run& queries, const Run& key
   if (pattern.kind == PatternKind::full || queries.stride != 1) return all;
   const Interval seeing = pattern.rows_that_see(queries, keys);
   return 2 * seeing.size() <= all.size() ? seeing : all;
+}
+
+/// Keys of a tile whose queries are a part of their run: those that these see, where they are few, so that
+/// each part gives the gradients of keys of its own.
+Interval keys_to_take(const VisibleKeys& seen, const Run& keys) {
+  const Interval all{0, keys.count};
+  if (keys.stride != 1) return all;
+  const Interval first = keys.rows_in(seen.first), second = keys.rows_in(seen.second);
+  const Interval hull{first.empty() ? second.begin : first.begin, second.empty() ? first.end : second.end};
+  return 4 * hull.size() <= 3 * all.size() ? hull : all;
 }
 
 }  // namespace
@@ -146,14 +156,20 @@ void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const
   const Buffer& keys = buffer_of(plan, buffers.keys);
   const Interval heads = buffers.heads.empty() ? queries.heads : buffers.heads;
   const Rows every_key = all_rows(keys);
+  const bool divided = count_rows(query_rows) < tokens_in(queries.positions);
   for_each_run_within(queries.positions, query_rows, [&](Run query_run, Interval rows) {
     const VisibleKeys seen = problem.pattern.keys_seen_by(query_run);
     for_each_run_within(keys.positions, every_key, [&](Run key_run, Interval key_rows) {
       if (!sees_any(seen, key_run)) return;
+      if (divided) {
+        const Interval taken = keys_to_take(seen, key_run);
+        key_rows = taken.shifted(key_rows.begin);
+        key_run = key_run.slice(taken);
+      }
       const Interval seeing = rows_to_take(problem.pattern, query_run, key_run);
       if (seeing.empty()) return;
       Tile tile = buffers;
-      tile.query_rows = {rows.begin + seeing.begin, rows.begin + seeing.end};
+      tile.query_rows = seeing.shifted(rows.begin);
       tile.query_positions = query_run.slice(seeing);
       tile.key_rows = key_rows;
       tile.key_positions = key_run;
