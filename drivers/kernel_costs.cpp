@@ -1,7 +1,8 @@
 #include "drivers/kernel_costs.h"
 
 #include <algorithm>
-#include <array>
+#include <iterator>
+#include <span>
 #include <vector>
 
 #include "datasets/synthetic.h"
@@ -16,7 +17,9 @@
 namespace longseq {
 namespace {
 
-constexpr std::size_t kRepetitions = 5;  // of which the median counts, as of a case
+// Of a probe, of which the median counts, as of a case: short ones are disturbed more, and repeated more.
+constexpr std::size_t kRepetitions = 5, kMostRepetitions = 15;
+constexpr double kEnough = 0.05;         // s
 constexpr std::int64_t kMostHeads = 16;  // tasks enough for the threads of a node, in half a GB
 
 /// Some queries on some keys: all of them, or a causal window.
@@ -110,8 +113,9 @@ class Timing {
       attend_backward<T>(pattern, position_.terms(), std::span(&gradients, 1), std::span(&key_gradients, 1),
                          d_position_.views());
     };
-    std::array<double, kRepetitions> taken;
-    for (double& seconds : taken) {
+    std::vector<double> taken;
+    for (double spent = 0;
+         taken.size() < kRepetitions || (spent < kEnough && taken.size() < kMostRepetitions);) {
       team_.run([&] {
         begin_attention(state);
         if (pass == Pass::backward || both_) prepare_backward();
@@ -123,12 +127,18 @@ class Timing {
       barrier_watched(comm_);
       const double start = steady_seconds();
       team_.run([&] { pass == Pass::forward ? void(attended(pattern, block)) : back(); });
-      seconds = steady_seconds() - start;
+      taken.push_back(steady_seconds() - start);
+      spent = of_slowest(spent + taken.back());  // so that all ranks go on, or none
     }
-    std::nth_element(taken.begin(), taken.begin() + kRepetitions / 2, taken.end());
-    double median = taken[kRepetitions / 2];
-    MPI_Allreduce(MPI_IN_PLACE, &median, 1, MPI_DOUBLE, MPI_MAX, comm_);
-    return median;
+    const auto middle = taken.begin() + std::ssize(taken) / 2;
+    std::nth_element(taken.begin(), middle, taken.end());
+    return of_slowest(*middle);
+  }
+
+  double of_slowest(double own) {
+    double most = 0;
+    maximum_watched(comm_, std::span(&own, 1), std::span(&most, 1), "measure its kernels");
+    return most;
   }
 
   KernelCosts costs(Pass pass) {
