@@ -30,7 +30,7 @@ void fill_synthetic(TensorView<T> view, const Shard& shard, std::uint64_t seed, 
   for_each_run(shard, [&](Run run, std::int64_t first) {
     tbb::parallel_for(std::int64_t{0}, (run.count + kRowsPerTask - 1) / kRowsPerTask, [&](std::int64_t task) {
       const Interval rows{task * kRowsPerTask, std::min((task + 1) * kRowsPerTask, run.count)};
-      fill_normal(view.tokens({first + rows.begin, first + rows.end}), run.slice(rows), seed, id);
+      fill_normal(view.tokens(rows.shifted(first)), run.slice(rows), seed, id);
     });
   });
 }

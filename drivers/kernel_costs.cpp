@@ -1,7 +1,6 @@
 #include "drivers/kernel_costs.h"
 
 #include <algorithm>
-#include <iterator>
 #include <span>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "drivers/sharding/audit.h"
 #include "kernels/attention_backward.h"
 #include "kernels/parallel_rows.h"
+#include "suite/statistics.h"
 #include "suite/watchdog.h"
 
 namespace longseq {
@@ -130,9 +130,7 @@ class Timing {
       taken.push_back(steady_seconds() - start);
       spent = of_slowest(spent + taken.back());  // so that all ranks go on, or none
     }
-    const auto middle = taken.begin() + std::ssize(taken) / 2;
-    std::nth_element(taken.begin(), middle, taken.end());
-    return of_slowest(*middle);
+    return of_slowest(median(taken));
   }
 
   double of_slowest(double own) {

@@ -135,9 +135,9 @@ TEST(GradientStarts, LittleIsSetToZeroWhereTilesAreWhole) {
                        4,
                        Pass::backward};
   EXPECT_EQ(zeroed(window, "halo", 0), 0);
+  // A part that took more would be the first to give zeros to keys that it does not see.
   for (const Step& step : planner("halo").plan(window, 0).steps) {
-    for (const Tile& part :
-         step.tiles)  // which would else be the first to give zeros to keys that it does not see
+    for (const Tile& part : step.tiles)
       EXPECT_LE(part.key_rows.size(), part.query_rows.size() + window.pattern.window_left);
   }
 }

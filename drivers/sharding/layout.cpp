@@ -135,7 +135,7 @@ Rows rows_within(const Shard& shard, const Rows& positions) {
   for_each_run(shard, [&](const Run& run, std::int64_t first) {
     for (const Interval& interval : positions) {
       const Interval inside = run.rows_in(interval);
-      rows.push_back({first + inside.begin, first + inside.end});
+      rows.push_back(inside.shifted(first));
     }
   });
   join(rows);
@@ -151,7 +151,7 @@ Shard select(const Shard& shard, const Rows& rows) {
   }
   for (const Interval& interval : rows) {
     for_each_run(shard, [&](const Run& run, std::int64_t first) {
-      const Interval inside = intersect({interval.begin - first, interval.end - first}, {0, run.count});
+      const Interval inside = intersect(interval.shifted(-first), {0, run.count});
       if (!inside.empty()) selected.push_back(run.slice(inside));
     });
   }

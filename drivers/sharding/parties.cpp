@@ -106,8 +106,7 @@ Incoming Parties::rows_to(int to, int owner) const {
       add_seen(to, owner, seen);
     }
     join(seen);
-    for (const Interval& within : rows_within({keys}, seen))
-      part.push_back({run_begin + within.begin, run_begin + within.end});
+    for (const Interval& within : rows_within({keys}, seen)) part.push_back(within.shifted(run_begin));
   }
   join(rows.passed);
   join(rows.served);

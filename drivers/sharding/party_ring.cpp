@@ -300,7 +300,7 @@ class PartyRing {
     for (const Interval& interval : held) {
       for (const Interval& part : wanted) {
         const Interval common = intersect(interval, part);
-        rows.push_back({first + common.begin - interval.begin, first + common.end - interval.begin});
+        rows.push_back(common.shifted(first - interval.begin));
       }
       first += interval.size();
     }

@@ -49,8 +49,7 @@ Interval rows_to_take(const Pattern& pattern, const Run& queries, const Run& key
 Interval keys_to_take(const VisibleKeys& seen, const Run& keys) {
   const Interval all{0, keys.count};
   if (keys.stride != 1) return all;
-  const Interval first = keys.rows_in(seen.first), second = keys.rows_in(seen.second);
-  const Interval hull{first.empty() ? second.begin : first.begin, second.empty() ? first.end : second.end};
+  const Interval hull = hull_of(keys.rows_in(seen.first), keys.rows_in(seen.second));
   return 4 * hull.size() <= 3 * all.size() ? hull : all;
 }
 

@@ -170,9 +170,9 @@ int own_results(const Problem& problem);
 Step& step_at(RankPlan& plan, std::size_t index);
 
 /// Appends tiles to `tiles` for every pair of runs of the two buffers of which something is visible, queries
-/// cut to `query_rows` and, where these are few, to those that see any of the keys; keys, if `query_rows` are
-/// a part of the queries, to those that are seen; heads (all of the query
-/// buffer's if there are none in `buffers`) cut where a key head serves only some of its query heads.
+/// cut to `query_rows` and, where these are few, to those that see any of the keys; keys cut, if `query_rows`
+/// are a part of the queries and see few of them, to those that are seen; heads (all of the query buffer's if
+/// there are none in `buffers`) cut where a key head serves only some of its query heads.
 void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const Rows& query_rows,
                Tiles& tiles);
 
