@@ -59,18 +59,16 @@ void keep_freed_memory() {
 
 Planned plan_all(const Problem& problem, const Case& c, int ranks, const std::optional<Machine>& machine) {
   const int threads = static_cast<int>(std::max<std::int64_t>(c.threads, 1));
+  const PassPlanner planner(c, problem);
   Planned planned;
-  for (const Pass pass : passes_run(c)) {
-    planned.problems.push_back(problem);
-    planned.problems.back().pass = pass;
-  }
+  planned.problems.assign(planner.problems().begin(), planner.problems().end());
   planned.audits.resize(planned.problems.size());
   std::deque<Forecast> forecasts;
   for (std::size_t pass = 0; machine && pass < planned.problems.size(); ++pass)
     forecasts.emplace_back(*machine, ranks, c.overlap);
   std::mutex adding;
   tbb::parallel_for(0, ranks, [&](int rank) {
-    const std::vector<PlannedPass> passes = plan_passes(c, problem, rank);
+    const std::vector<PlannedPass> passes = planner.plan(rank);
     const std::int64_t bytes = rank_bytes(c, passes, threads);
     for (std::size_t pass = 0; pass < forecasts.size(); ++pass) {
       if (counts(c, passes[pass].problem.pass))

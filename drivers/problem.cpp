@@ -67,16 +67,26 @@ std::string_view name_of(Pass pass) {
   return pass == Pass::forward ? "forward" : "backward";
 }
 
-std::vector<PlannedPass> plan_passes(const Case& c, const Problem& forward, int rank) {
-  std::vector<PlannedPass> passes;
+PassPlanner::PassPlanner(const Case& c, const Problem& forward) {
   for (const Pass pass : passes_run(c)) {
-    Problem problem = forward;
-    problem.pass = pass;
-    RankPlan plan = planner(c.strategy).plan(problem, rank);
-    RankAudit planned = audit(problem, plan);
-    passes.push_back({std::move(problem), std::move(plan), std::move(planned)});
+    problems_.push_back(forward);
+    problems_.back().pass = pass;
+  }
+  for (const Problem& problem : problems_) plans_.push_back(planner(c.strategy).prepare(problem));
+}
+
+std::vector<PlannedPass> PassPlanner::plan(int rank) const {
+  std::vector<PlannedPass> passes;
+  for (std::size_t pass = 0; pass < problems_.size(); ++pass) {
+    RankPlan plan = plans_[pass](rank);
+    RankAudit planned = audit(problems_[pass], plan);
+    passes.push_back({problems_[pass], std::move(plan), std::move(planned)});
   }
   return passes;
+}
+
+std::vector<PlannedPass> plan_passes(const Case& c, const Problem& forward, int rank) {
+  return PassPlanner(c, forward).plan(rank);
 }
 
 namespace {

@@ -37,8 +37,23 @@ struct PlannedPass {
   RankPlan plan;
   RankAudit audit;
 };
-/// The passes that the case runs; `forward` is make_problem()'s. Throws std::invalid_argument, with the
-/// reason, if the strategy cannot run it.
+/// Plans the passes that a case runs, for any rank; several threads may.
+class PassPlanner {
+ public:
+  /// `forward` is make_problem()'s. Throws std::invalid_argument, with the reason, if the strategy cannot run
+  /// it.
+  PassPlanner(const Case& c, const Problem& forward);
+  PassPlanner(const PassPlanner&) = delete;
+  PassPlanner& operator=(const PassPlanner&) = delete;
+
+  std::span<const Problem> problems() const { return problems_; }
+  std::vector<PlannedPass> plan(int rank) const;
+
+ private:
+  std::vector<Problem> problems_;  // of the passes
+  std::vector<PlanRank> plans_;
+};
+/// The same of one rank.
 std::vector<PlannedPass> plan_passes(const Case& c, const Problem& forward, int rank);
 
 /// Bytes that a rank will hold for a case: tensors, buffers, scratch of its threads, and what the inputs are

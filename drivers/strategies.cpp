@@ -57,8 +57,7 @@ std::vector<double> predict_strategies(const Case& c, const Problem& forward, co
       if (!counts(c, pass)) continue;
       Problem problem = forward;
       problem.pass = pass;
-      seconds.back() += predict_seconds(
-          problem, machine, ranks, [&](int rank) { return strategy.plan(problem, rank); }, c.overlap);
+      seconds.back() += predict_seconds(problem, machine, ranks, strategy.prepare(problem), c.overlap);
     }
   }
   return seconds;

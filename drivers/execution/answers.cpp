@@ -10,17 +10,15 @@ Answers<T>::Answers(const Problem& problem, const RankPlan& plan, const PlanMemo
     : problem_(problem), plan_(plan), memory_(memory) {
   if (problem.pass != Pass::forward) return;
   add(kOwnOutputs, kOwnLse, plan.own_heads);
-  for (const Step& step : plan.steps) {
-    for (const Tile& tile : step.tiles) {
-      if (answers_.find(tile.into) == answers_.end())
-        add(tile.into, partial(tile.into) ? -1 : tile.lse, buffer_of(plan, tile.into).heads);
-    }
+  for (const Tile& tile : plan.tiles) {
+    if (answers_.find(tile.into) == answers_.end())
+      add(tile.into, partial(tile.into) ? -1 : tile.lse, buffer_of(plan, tile.into).heads);
   }
 }
 
 template <class T>
 void Answers<T>::add(int buffer, int lse, Interval heads) {
-  const std::int64_t rows = tokens_in(buffer_of(plan_, buffer).positions);
+  const std::int64_t rows = buffer_of(plan_, buffer).rows;
   const Shape shape{problem_.batch, heads.size(), rows, 1};
   Answer& answer = answers_[buffer];
   answer.heads = heads;

@@ -26,7 +26,7 @@ Datatype contiguous(std::int64_t count, MPI_Datatype element) {
   return Datatype(type);
 }
 
-Datatype rows_of_planes(const Rows& rows, const PlaneSelection& selection) {
+Datatype rows_of_planes(RowsView rows, const PlaneSelection& selection) {
   const Datatype row = contiguous(selection.row_bytes, MPI_BYTE);
   // Neighbours are one block, and a type that needs no other extent keeps its own: Open MPI copies what it
   // does not see to be one block piece by piece, at two thirds of the rate.

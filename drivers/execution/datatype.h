@@ -58,7 +58,7 @@ struct PlaneSelection {
 
 /// The rows `rows` of each chosen plane. Counts are rows, not elements, so that 2^31 − 1 is no limit for a
 /// message.
-Datatype rows_of_planes(const Rows& rows, const PlaneSelection& selection);
+Datatype rows_of_planes(RowsView rows, const PlaneSelection& selection);
 
 /// Bytes of payload that one item of the type carries.
 std::int64_t payload_bytes(MPI_Datatype type);

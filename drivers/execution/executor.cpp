@@ -57,11 +57,12 @@ Executor<T>::Executor(MPI_Comm comm, const Problem& problem, RankPlan plan, cons
 template <class T>
 void Executor<T>::prepare(const Step& step, std::span<const GradientStarts::OfTile>& starts) {
   Work work;
+  const std::span<const Tile> tiles = plan_.tiles_of(step);
   if (backward()) {
-    work.backward = backward_waves<T>(problem_, memory_, step.tiles, starts.first(step.tiles.size()));
-    starts = starts.subspan(step.tiles.size());
+    work.backward = backward_waves<T>(problem_, memory_, tiles, starts.first(tiles.size()));
+    starts = starts.subspan(tiles.size());
   } else {
-    work.forward = forward_waves<T>(problem_, memory_, step.tiles,
+    work.forward = forward_waves<T>(problem_, memory_, tiles,
                                     [this](const Tile& tile) { return answers_.state_of(tile); });
   }
   work_.push_back(std::move(work));
@@ -124,7 +125,7 @@ void Executor<T>::merge(const Merge& merge) {
   const TensorView<A> into = memory_.template view<A>(merge.into, from.heads);
   const TensorView<A> part = memory_.template view<A>(merge.from);
   std::int64_t first = 0;
-  for (const Interval& rows : merge.rows) {
+  for (const Interval& rows : plan_.rows_of(merge)) {
     add_to(into.tokens(rows), part.tokens({first, first + rows.size()}));
     first += rows.size();
   }
@@ -144,8 +145,8 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
   moments.begin = steady_seconds();
   {
     Stopwatch watch(times.merging);
-    for (const Transfer& send : step.sends) answers_.finish(send.buffer);
-    for (const Merge& merge : step.merges) answers_.finish(merge.into);
+    for (const Transfer& send : plan_.sends_of(step)) answers_.finish(send.buffer);
+    for (const Merge& merge : plan_.merges_of(step)) answers_.finish(merge.into);
     zero_before(number);
   }
   {
@@ -167,7 +168,7 @@ void Executor<T>::run_step(std::size_t number, bool overlap, PassTimes& times) {
   if (overlap) wait();
   {
     Stopwatch watch(times.merging);
-    for (const Merge& own : step.merges) merge(own);
+    for (const Merge& own : plan_.merges_of(step)) merge(own);
   }
   moments.joined = steady_seconds();
 }
@@ -181,7 +182,7 @@ void Executor<T>::finish() {
     const TensorView<A> outputs = memory_.partial_outputs(delivery.from);
     const TensorView<A> lse = memory_.column(delivery.from, heads, problem_.head_dim);
     std::int64_t first = 0;
-    for (const Interval& rows : delivery.rows) {
+    for (const Interval& rows : plan_.rows_of(delivery)) {
       const Interval part{first, first + rows.size()};
       copy_rows<T>(outputs.tokens(part), tensors_.o.tokens(rows));
       copy_rows<A>(lse.tokens(part), tensors_.lse.tokens(rows));

@@ -39,9 +39,8 @@ template <class Element>
 TensorView<Element> PlanMemory<T>::view(int buffer, Interval heads) const {
   const Buffer& own = buffer_of(plan_, buffer);
   const std::int64_t batch = (of_keys(own.payload) ? 2 : 1) * problem_.batch;
-  const TensorView<Element> view =
-      dense_view(static_cast<Element*>(at(buffer)),
-                 {batch, own.heads.size(), tokens_in(own.positions), width(problem_, own.payload)});
+  const TensorView<Element> view = dense_view(
+      static_cast<Element*>(at(buffer)), {batch, own.heads.size(), own.rows, width(problem_, own.payload)});
   return view.heads(heads.shifted(-own.heads.begin));
 }
 

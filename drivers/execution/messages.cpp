@@ -59,9 +59,9 @@ void Messages<T>::prepare(const Transfer& transfer, bool receive, Prepared& prep
   const PlaneSelection selection{.entries = planes(problem_, buffer.payload, {0, 1}) / messages,
                                  .planes = buffer.heads.size(),
                                  .chosen = transfer.heads.shifted(-buffer.heads.begin),
-                                 .rows = tokens_in(buffer.positions),
+                                 .rows = buffer.rows,
                                  .row_bytes = row_bytes(problem_, buffer.payload)};
-  const Datatype type = rows_of_planes(transfer.rows, selection);
+  const Datatype type = rows_of_planes(plan_.rows_of(transfer), selection);
   const int tag = tag_of(steps_.size(), buffer.payload);
   auto* at = static_cast<std::byte*>(memory_.at(transfer.buffer));
   for (std::int64_t message = 0; message < messages; ++message) {
@@ -82,8 +82,8 @@ void Messages<T>::prepare(const Transfer& transfer, bool receive, Prepared& prep
 template <class T>
 void Messages<T>::prepare(const Step& step) {
   Prepared prepared;
-  for (const Transfer& transfer : step.receives) prepare(transfer, true, prepared);
-  for (const Transfer& transfer : step.sends) prepare(transfer, false, prepared);
+  for (const Transfer& transfer : plan_.receives_of(step)) prepare(transfer, true, prepared);
+  for (const Transfer& transfer : plan_.sends_of(step)) prepare(transfer, false, prepared);
   if (step.allgather_keys) {
     row_ = contiguous(bytes_per_row(problem_, Payload::keys, all_heads(problem_, Payload::keys)), MPI_BYTE);
     std::int64_t offset = 0;
@@ -116,7 +116,7 @@ void Messages<T>::start(std::size_t step) {
 
 template <class T>
 void Messages<T>::start_gathering() {
-  const std::int64_t rows = tokens_in(buffer_of(plan_, kOwnKeys).positions);
+  const std::int64_t rows = buffer_of(plan_, kOwnKeys).rows;
   MPI_Request request = MPI_REQUEST_NULL;
   MPI_Iallgatherv(memory_.at(kOwnKeys), static_cast<int>(rows), row_.get(), memory_.arena(),
                   gather_counts_.data(), gather_offsets_.data(), row_.get(), comm_, &request);

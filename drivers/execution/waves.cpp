@@ -48,7 +48,7 @@ QueryBlock<T> part_of(const QueryBlock<T>& block, Interval rows) {
 
 template <class T>
 std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                          const Tiles& tiles, const StateOf<T>& state_of) {
+                                          std::span<const Tile> tiles, const StateOf<T>& state_of) {
   std::vector<ForwardWave<T>> waves;
   for (const Tile& tile : tiles) {
     const Place place{tile.into, tile.query_rows};
@@ -102,7 +102,7 @@ std::vector<std::pair<int, Area>> give_results(ForwardWave<T>& wave, std::map<in
 
 template <class T>
 std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                            const Tiles& tiles,
+                                            std::span<const Tile> tiles,
                                             std::span<const GradientStarts::OfTile> starts) {
   using A = Accumulator<T>;
   std::vector<BackwardWave<T>> waves;
@@ -154,13 +154,13 @@ std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMe
   return waves;
 }
 
-#define LONGSEQ_INSTANTIATE(T)                                                                              \
-  template std::vector<ForwardWave<T>> forward_waves<T>(const Problem&, const PlanMemory<T>&, const Tiles&, \
-                                                        const StateOf<T>&);                                 \
-  template std::vector<std::pair<int, Area>> give_results<T>(ForwardWave<T>&, std::map<int, Areas>&,        \
-                                                             const ResultOf<T>&);                           \
-  template std::vector<BackwardWave<T>> backward_waves<T>(                                                  \
-      const Problem&, const PlanMemory<T>&, const Tiles&, std::span<const GradientStarts::OfTile>);
+#define LONGSEQ_INSTANTIATE(T)                                                                       \
+  template std::vector<ForwardWave<T>> forward_waves<T>(const Problem&, const PlanMemory<T>&,        \
+                                                        std::span<const Tile>, const StateOf<T>&);   \
+  template std::vector<std::pair<int, Area>> give_results<T>(ForwardWave<T>&, std::map<int, Areas>&, \
+                                                             const ResultOf<T>&);                    \
+  template std::vector<BackwardWave<T>> backward_waves<T>(                                           \
+      const Problem&, const PlanMemory<T>&, std::span<const Tile>, std::span<const GradientStarts::OfTile>);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

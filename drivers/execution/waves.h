@@ -45,7 +45,7 @@ using StateOf = std::function<AttentionState<Accumulator<T>>(const Tile&)>;
 
 template <class T>
 std::vector<ForwardWave<T>> forward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                          const Tiles& tiles, const StateOf<T>& state_of);
+                                          std::span<const Tile> tiles, const StateOf<T>& state_of);
 
 /// Where the finished rows of some heads of a buffer go; nowhere if nobody wants them from a wave.
 template <class T>
@@ -61,7 +61,7 @@ std::vector<std::pair<int, Area>> give_results(ForwardWave<T>& wave, std::map<in
 /// `starts`: of these tiles.
 template <class T>
 std::vector<BackwardWave<T>> backward_waves(const Problem& problem, const PlanMemory<T>& memory,
-                                            const Tiles& tiles,
+                                            std::span<const Tile> tiles,
                                             std::span<const GradientStarts::OfTile> starts);
 
 }  // namespace longseq

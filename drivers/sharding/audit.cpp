@@ -7,6 +7,7 @@
 #include <set>
 #include <stdexcept>
 #include <tuple>
+#include <vector>
 
 namespace longseq {
 
@@ -20,28 +21,34 @@ std::int64_t RankAudit::messages_sent() const {
 
 namespace {
 
-std::int64_t pairs(const Problem& problem, const RankPlan& plan) {
-  const Pattern& pattern = problem.pattern;
-  const bool pieces = pattern.kind == PatternKind::segment || pattern.kind == PatternKind::document;
+/// Counts the visible pairs of tiles.
+class Pairs {
+ public:
+  explicit Pairs(const Problem& problem)
+      : pattern_(problem.pattern),
+        by_rows_(problem.layout.kind == LayoutKind::striped &&
+                 (pattern_.kind == PatternKind::segment || pattern_.kind == PatternKind::document)) {}
+
+  void add(const Tile& tile) {
+    if (by_rows_ && !counted_.emplace(tile.queries, tile.query_rows.begin, tile.heads.begin).second) return;
+    const Run keys = by_rows_ ? Run{0, 1, pattern_.seq_len} : tile.key_positions;
+    sum_ += tile.heads.size() * pattern_.area(tile.query_positions, keys);
+  }
+  std::int64_t sum() const { return sum_; }
+
+ private:
+  const Pattern& pattern_;
   // A striped tile has a piece for each segment of the whole sequence: too many to visit for each pair of
   // ranks. Rows of such patterns are never joined across ranks, but computed whole where they are computed
   // first; so rows tell the same sum.
-  const bool by_rows = pieces && problem.layout.kind == LayoutKind::striped;
-  std::set<std::tuple<int, std::int64_t, std::int64_t>> counted;  // queries, first row, first head
-  std::int64_t sum = 0;
-  for (const Step& step : plan.steps) {
-    for (const Tile& tile : step.tiles) {
-      if (by_rows && !counted.emplace(tile.queries, tile.query_rows.begin, tile.heads.begin).second) continue;
-      const Run keys = by_rows ? Run{0, 1, pattern.seq_len} : tile.key_positions;
-      sum += tile.heads.size() * pattern.area(tile.query_positions, keys);
-    }
-  }
-  return sum;
-}
+  bool by_rows_;
+  std::set<std::tuple<int, std::int64_t, std::int64_t>> counted_;  // queries, first row, first head
+  std::int64_t sum_ = 0;
+};
 
 /// Own tensors that the pass reads or writes.
 std::int64_t tensor_bytes(const Problem& problem, const RankPlan& plan) {
-  const std::int64_t rows = tokens_in(buffer_of(plan, kOwnQueries).positions);
+  const std::int64_t rows = buffer_of(plan, kOwnQueries).rows;
   const int used = problem.pass == Pass::forward ? kOwnOutputGradients : kOwnBuffers;
   std::int64_t bytes = 0;
   for (int buffer = 0; buffer < used; ++buffer) {
@@ -51,21 +58,18 @@ std::int64_t tensor_bytes(const Problem& problem, const RankPlan& plan) {
   return bytes;
 }
 
-/// Forward: maximum and sum of each row of each buffer that tiles write into, and where storage is narrower
+/// Forward: maximum and sum of each row of the buffers that tiles write into, and where storage is narrower
 /// than the accumulator, the outputs before they are rounded.
-std::int64_t state_bytes(const Problem& problem, const RankPlan& plan) {
+std::int64_t state_bytes(const Problem& problem, const RankPlan& plan, const std::vector<bool>& results) {
   if (problem.pass == Pass::backward) return 0;
-  std::set<int> results{kOwnOutputs};
-  for (const Step& step : plan.steps) {
-    for (const Tile& tile : step.tiles) results.insert(tile.into);
-  }
   std::int64_t numbers = 0;
-  for (const int buffer : results) {
-    const Buffer& result = buffer_of(plan, buffer);
+  for (std::size_t buffer = 0; buffer < results.size(); ++buffer) {
+    if (!results[buffer]) continue;
+    const Buffer& result = plan.buffers[buffer];
     const bool rounded =
         problem.element_bytes < problem.accumulator_bytes && result.payload != Payload::partials;
     const Interval heads = buffer == kOwnOutputs ? plan.own_heads : result.heads;
-    numbers += tokens_in(result.positions) * heads.size() * (2 + (rounded ? problem.head_dim : 0));
+    numbers += result.rows * heads.size() * (2 + (rounded ? problem.head_dim : 0));
   }
   return numbers * problem.batch * problem.accumulator_bytes;
 }
@@ -77,12 +81,19 @@ RankAudit audit(const Problem& problem, const RankPlan& plan) {
   RankAudit result;
   result.bytes_to.assign(ranks, 0);
   result.messages_to.assign(ranks, 0);
-  const std::int64_t rows = tokens_in(buffer_of(plan, kOwnQueries).positions);
+  const std::int64_t rows = buffer_of(plan, kOwnQueries).rows;
+  Pairs pairs(problem);
+  std::vector<bool> results(plan.buffers.size());  // that tiles write into
+  results[kOwnOutputs] = true;
+  for (const Tile& tile : plan.tiles) {
+    pairs.add(tile);
+    results[static_cast<std::size_t>(tile.into)] = true;
+  }
+  for (const Transfer& send : plan.sends) {
+    result.bytes_to[static_cast<std::size_t>(send.peer)] += bytes_of(problem, plan, send);
+    result.messages_to[static_cast<std::size_t>(send.peer)] += messages_of(problem, plan, send);
+  }
   for (const Step& step : plan.steps) {
-    for (const Transfer& send : step.sends) {
-      result.bytes_to[static_cast<std::size_t>(send.peer)] += bytes_of(problem, plan, send);
-      result.messages_to[static_cast<std::size_t>(send.peer)] += messages_of(problem, plan, send);
-    }
     if (step.allgather_keys && rows > 0) {  // counted as if the own block went to each other rank
       for (int peer = 0; peer < problem.layout.ranks; ++peer) {
         if (peer == plan.rank) continue;
@@ -93,9 +104,9 @@ RankAudit audit(const Problem& problem, const RankPlan& plan) {
     }
   }
   result.rows = rows;
-  result.pairs = pairs(problem, plan);
+  result.pairs = pairs.sum();
   result.tensor_bytes = tensor_bytes(problem, plan);
-  result.state_bytes = state_bytes(problem, plan);
+  result.state_bytes = state_bytes(problem, plan, results);
   result.arena_bytes = plan.arena_bytes;
   return result;
 }

@@ -46,7 +46,7 @@ class Beginnings {
   }
 
   void receive(const Transfer& transfer) {
-    for (const Interval& rows : transfer.rows) {
+    for (const Interval& rows : plan_.rows_of(transfer)) {
       Beginning* const own = find(transfer.buffer);
       if (own == nullptr) return;
       for (const Area& part : own->missing_of({rows, transfer.heads})) fill(transfer.buffer, *own, part);
@@ -68,7 +68,7 @@ class Beginnings {
     if (place == kUntouched) {
       place = static_cast<int>(begun_.size());
       const Buffer& own = buffer_of(plan_, buffer);
-      begun_.push_back({{{0, tokens_in(own.positions)}, own.heads}});
+      begun_.push_back({{{0, own.rows}, own.heads}});
     }
     return &begun_[static_cast<std::size_t>(place)];
   }
@@ -99,14 +99,14 @@ GradientStarts gradient_starts(const Problem& problem, const RankPlan& plan) {
   Beginnings beginnings(plan, starts);
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
-    for (const Transfer& send : step.sends) beginnings.use(send.buffer, s);
-    for (const Tile& tile : step.tiles) {
+    for (const Transfer& send : plan.sends_of(step)) beginnings.use(send.buffer, s);
+    for (const Tile& tile : plan.tiles_of(step)) {
       const Interval kv_heads = problem.kv_heads_of(tile.heads);
       starts.tiles.push_back({!beginnings.give(tile.into, {tile.query_rows, tile.heads}, s, false).empty(),
                               beginnings.give(tile.key_gradients, {tile.key_rows, kv_heads}, s, true)});
     }
-    for (const Transfer& receive : step.receives) beginnings.receive(receive);
-    for (const Merge& merge : step.merges) {
+    for (const Transfer& receive : plan.receives_of(step)) beginnings.receive(receive);
+    for (const Merge& merge : plan.merges_of(step)) {
       beginnings.use(merge.from, s);
       beginnings.use(merge.into, s);
     }

@@ -23,7 +23,7 @@ class Filling {
   explicit Filling(const RankPlan& plan) : plan_(plan), held_(plan.buffers.size()) {
     for (std::size_t i = 0; i < held_.size(); ++i) {
       const Buffer& buffer = plan.buffers[i];
-      held_[i].assign(static_cast<std::size_t>(buffer.heads.size() * tokens_in(buffer.positions)), false);
+      held_[i].assign(static_cast<std::size_t>(buffer.heads.size() * buffer.rows), false);
     }
   }
 
@@ -35,7 +35,7 @@ class Filling {
     for_each(buffer, rows, heads, [&](auto element) { same = same && element == expected; });
     return same;
   }
-  Interval rows(int buffer) const { return {0, tokens_in(buffer_of(plan_, buffer).positions)}; }
+  Interval rows(int buffer) const { return {0, buffer_of(plan_, buffer).rows}; }
   Interval heads(int buffer) const { return buffer_of(plan_, buffer).heads; }
   bool all(int buffer) { return all(buffer, rows(buffer), heads(buffer), true); }
 
@@ -70,23 +70,24 @@ void expect_to_begin_well(const Problem& problem, const RankPlan& plan) {
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
     zero_before(s);
-    for (const Transfer& send : step.sends) {
+    for (const Transfer& send : plan.sends_of(step)) {
       if (!is_gradient(buffer_of(plan, send.buffer))) continue;
-      for (const Interval& rows : send.rows) EXPECT_TRUE(filling.all(send.buffer, rows, send.heads, true));
+      for (const Interval& rows : plan.rows_of(send))
+        EXPECT_TRUE(filling.all(send.buffer, rows, send.heads, true));
     }
-    for (const Tile& own : step.tiles) {
+    for (const Tile& own : plan.tiles_of(step)) {
       give(own.into, own.query_rows, own.heads, starts.tiles[tile].queries);
       const Interval kv_heads = problem.kv_heads_of(own.heads), first = starts.tiles[tile].keys;
       give(own.key_gradients, first, kv_heads, true);
       give(own.key_gradients, own.key_rows, kv_heads, false);
       ++tile;
     }
-    for (const Transfer& receive : step.receives) {
-      for (const Interval& rows : receive.rows) filling.fill(receive.buffer, rows, receive.heads);
+    for (const Transfer& receive : plan.receives_of(step)) {
+      for (const Interval& rows : plan.rows_of(receive)) filling.fill(receive.buffer, rows, receive.heads);
     }
-    for (const Merge& merge : step.merges) {
+    for (const Merge& merge : plan.merges_of(step)) {
       EXPECT_TRUE(filling.all(merge.from));
-      for (const Interval& rows : merge.rows)
+      for (const Interval& rows : plan.rows_of(merge))
         EXPECT_TRUE(filling.all(merge.into, rows, filling.heads(merge.from), true));
     }
   }
@@ -136,10 +137,8 @@ TEST(GradientStarts, LittleIsSetToZeroWhereTilesAreWhole) {
                        Pass::backward};
   EXPECT_EQ(zeroed(window, "halo", 0), 0);
   // A part that took more would be the first to give zeros to keys that it does not see.
-  for (const Step& step : planner("halo").plan(window, 0).steps) {
-    for (const Tile& part : step.tiles)
-      EXPECT_LE(part.key_rows.size(), part.query_rows.size() + window.pattern.window_left);
-  }
+  for (const Tile& part : planner("halo").plan(window, 0).tiles)
+    EXPECT_LE(part.key_rows.size(), part.query_rows.size() + window.pattern.window_left);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <bit>
 
+#include "drivers/sharding/plan_builder.h"
 #include "drivers/sharding/planner.h"
 
 namespace longseq {
@@ -25,26 +27,26 @@ struct Tree {
 class HaloPlanner {
  public:
   HaloPlanner(const Problem& problem, int rank)
-      : problem_(problem), plan_(start_plan(problem, rank)), globals_{0, global_tokens(problem)} {
+      : problem_(problem), plan_(problem, rank), globals_{0, global_tokens(problem)} {
     const Layout& layout = problem.layout;
     nodes_ = static_cast<int>(std::min<std::int64_t>(layout.ranks, problem.pattern.seq_len));
     levels_ = Tree::levels(nodes_);
     joined_rows_ = !problem.pattern.causal && levels_ > 0 && !globals_.empty();
     // Rows of joined global tokens are computed by everybody; the others are this rank's alone.
-    own_rows_ = rows_within(layout.shard(rank), {{joined_rows_ ? globals_.end : 0, problem.pattern.seq_len}});
+    own_rows_ =
+        rows_within(layout.shard(rank), Rows{{joined_rows_ ? globals_.end : 0, problem.pattern.seq_len}});
   }
 
   RankPlan make() {
     add_own_tiles();
     exchange_halos();
-    if (plan_.rank < nodes_ && levels_ > 0) {
+    if (plan_.rank() < nodes_ && levels_ > 0) {
       for (int root = 0; root < nodes_; ++root) {
-        const Rows rows = rows_within(problem_.layout.shard(root), {globals_});
+        const Rows rows = rows_within(problem_.layout.shard(root), Rows{globals_});
         if (!rows.empty()) spread_and_join(root, rows);
       }
     }
-    place_buffers(problem_, plan_);
-    return std::move(plan_);
+    return plan_.finish();
   }
 
  private:
@@ -56,16 +58,16 @@ class HaloPlanner {
 
   Tile own_tile(int keys) const { return {.keys = keys, .into = own_results(problem_)}; }
 
-  int new_buffer(Payload payload, Shard positions) {
-    return add_buffer(plan_, payload, std::move(positions), all_heads(problem_, payload));
+  int new_buffer(Payload payload, const Shard& positions) {
+    return plan_.add_buffer(payload, positions, all_heads(problem_, payload));
   }
 
   /// What a peer sends of rows of `owner`, joined with or added to `into_rows` of `into`.
   void add_received(std::size_t step, Payload payload, int peer, int owner, const Rows& rows, int into,
-                    Rows into_rows) {
+                    const Rows& into_rows) {
     const int part = new_buffer(payload, select(problem_.layout.shard(owner), rows));
-    step_at(plan_, step).receives.push_back(transfer_all(plan_, peer, part));
-    step_at(plan_, step).merges.push_back({part, into, std::move(into_rows)});
+    plan_.receive(step, peer, part);
+    plan_.merge(step, part, into, into_rows);
   }
 
   /// Own queries on own keys, in parts, so that there is work beside each level of the trees, and backward
@@ -74,15 +76,13 @@ class HaloPlanner {
     const int spreading = globals_.empty() ? 1 : levels_ + 1;
     const int returning = plan_alone() ? 0 : globals_.empty() ? 2 : std::max(2, levels_);
     const int parts = spreading + (backward() ? returning : 0);
-    const std::int64_t total = tokens_in(plan_.buffers[kOwnQueries].positions);
+    const std::int64_t total = plan_.buffer(kOwnQueries).rows;
     for (int part = 0; part < parts; ++part) {
       Rows rows;
-      for (const Interval& interval : own_rows_) {
-        rows.push_back(intersect(interval, {total * part / parts, total * (part + 1) / parts}));
-      }
-      Step& step = step_at(plan_, static_cast<std::size_t>(part));
-      longseq::join(rows);
-      add_tiles(problem_, plan_, own_tile(kOwnKeys), rows, step.tiles);
+      for (const Interval& interval : own_rows_)
+        append(rows, intersect(interval, {total * part / parts, total * (part + 1) / parts}));
+      plan_.step_at(static_cast<std::size_t>(part));
+      plan_.compute(static_cast<std::size_t>(part), own_tile(kOwnKeys), rows);
     }
   }
   bool plan_alone() const { return problem_.layout.ranks == 1; }
@@ -91,7 +91,7 @@ class HaloPlanner {
   Rows halo(int rank, int owner) const {
     const Shard own = problem_.layout.shard(rank);
     const Shard queries =
-        select(own, rows_within(own, {{joined_rows_ ? globals_.end : 0, problem_.pattern.seq_len}}));
+        select(own, rows_within(own, Rows{{joined_rows_ ? globals_.end : 0, problem_.pattern.seq_len}}));
     const Interval beyond_globals{globals_.end, problem_.pattern.seq_len};
     Rows seen;
     for (const Run& run : queries) {
@@ -119,22 +119,22 @@ class HaloPlanner {
 
   void exchange_halos() {
     for (int peer = 0; peer < problem_.layout.ranks; ++peer) {
-      if (peer == plan_.rank) continue;
-      if (const Rows rows = halo(peer, plan_.rank); !rows.empty()) {
-        step_at(plan_, 0).sends.push_back(transfer(plan_, peer, kOwnKeys, rows));
+      if (peer == plan_.rank()) continue;
+      if (const Rows rows = halo(peer, plan_.rank()); !rows.empty()) {
+        plan_.send(0, peer, kOwnKeys, rows);
         if (backward())
-          add_received(2, Payload::key_gradients, peer, plan_.rank, rows, kOwnKeyGradients, rows);
+          add_received(2, Payload::key_gradients, peer, plan_.rank(), rows, kOwnKeyGradients, rows);
       }
-      if (const Rows rows = halo(plan_.rank, peer); !rows.empty()) {
+      if (const Rows rows = halo(plan_.rank(), peer); !rows.empty()) {
         const Shard positions = select(problem_.layout.shard(peer), rows);
         const int buffer = new_buffer(Payload::keys, positions);
-        step_at(plan_, 0).receives.push_back(transfer_all(plan_, peer, buffer));
+        plan_.receive(0, peer, buffer);
         Tile tile = own_tile(buffer);
         if (backward()) {
           tile.key_gradients = new_buffer(Payload::key_gradients, positions);
-          step_at(plan_, 2).sends.push_back(transfer_all(plan_, peer, tile.key_gradients));
+          plan_.send(2, peer, tile.key_gradients);
         }
-        add_tiles(problem_, plan_, tile, own_rows_, step_at(plan_, 1).tiles);
+        plan_.compute(1, tile, own_rows_);
       }
     }
   }
@@ -143,7 +143,7 @@ class HaloPlanner {
   /// which everybody answers from its own keys; the answers go up the tree again and are joined on the way,
   /// as do, backward, the gradients.
   void spread_and_join(int root, const Rows& rows) {
-    const Tree tree{root, nodes_, (plan_.rank - root + nodes_) % nodes_};
+    const Tree tree{root, nodes_, (plan_.rank() - root + nodes_) % nodes_};
     const Shard positions = select(problem_.layout.shard(root), rows);
     const bool is_root = tree.node == 0;
     const auto held_from =
@@ -153,7 +153,7 @@ class HaloPlanner {
       if (!is_root) own.key_gradients = new_buffer(Payload::key_gradients, positions);
       join(tree, rows, own.key_gradients);
     }
-    if (!is_root) add_tiles(problem_, plan_, own, own_rows_, step_at(plan_, held_from).tiles);
+    if (!is_root) plan_.compute(held_from, own, own_rows_);
     if (!joined_rows_) return;
 
     Tile answer;
@@ -165,25 +165,21 @@ class HaloPlanner {
     } else {
       answer.into = new_buffer(Payload::partials, positions);
     }
-    add_tiles(problem_, plan_, answer, is_root ? rows : all_rows(buffer_of(plan_, answer.queries)),
-              step_at(plan_, held_from).tiles);
+    plan_.compute(held_from, answer, is_root ? rows : plan_.all_rows(answer.queries));
     join(tree, rows, answer.into);
-    if (is_root && !backward()) plan_.deliveries.push_back({answer.into, rows});
+    if (is_root && !backward()) plan_.deliver(answer.into, rows);
   }
 
   /// `buffer`, of the root's `rows`, up the tree: children's joined with it, then to the parent. At the root
   /// it may be an own tensor, of which these rows are meant.
   void join(const Tree& tree, const Rows& rows, int buffer) {
     const bool own = buffer < kOwnBuffers;
-    const Payload payload = buffer_of(plan_, buffer).payload;
+    const Payload payload = plan_.buffer(buffer).payload;
     for (int at = levels_ - 1; at >= 0; --at) {
       const auto step = static_cast<std::size_t>(2 * levels_ - at);
-      if (at == tree.level())
-        step_at(plan_, step).sends.push_back(transfer_all(plan_, tree.parent(), buffer));
-      if (const int child = tree.child(at); child >= 0) {
-        add_received(step, payload, child, tree.root, rows, buffer,
-                     own ? rows : all_rows(buffer_of(plan_, buffer)));
-      }
+      if (at == tree.level()) plan_.send(step, tree.parent(), buffer);
+      if (const int child = tree.child(at); child >= 0)
+        add_received(step, payload, child, tree.root, rows, buffer, own ? rows : plan_.all_rows(buffer));
     }
   }
 
@@ -192,22 +188,20 @@ class HaloPlanner {
   int spread(const Tree& tree, const Shard& positions, const Rows& rows, int own) {
     int buffer = own;
     if (tree.node != 0) {
-      buffer = new_buffer(buffer_of(plan_, own).payload, positions);
-      step_at(plan_, static_cast<std::size_t>(tree.level()))
-          .receives.push_back(transfer_all(plan_, tree.parent(), buffer));
+      buffer = new_buffer(plan_.buffer(own).payload, positions);
+      plan_.receive(static_cast<std::size_t>(tree.level()), tree.parent(), buffer);
     }
     for (int at = 0; at < levels_; ++at) {
       if (const int child = tree.child(at); child >= 0) {
-        step_at(plan_, static_cast<std::size_t>(at))
-            .sends.push_back(
-                transfer(plan_, child, buffer, tree.node == 0 ? rows : all_rows(buffer_of(plan_, buffer))));
+        plan_.send(static_cast<std::size_t>(at), child, buffer,
+                   tree.node == 0 ? rows : plan_.all_rows(buffer));
       }
     }
     return buffer;
   }
 
   const Problem& problem_;
-  RankPlan plan_;
+  PlanBuilder plan_;
   Interval globals_;
   int nodes_ = 1;
   int levels_ = 0;
@@ -217,8 +211,8 @@ class HaloPlanner {
 
 }  // namespace
 
-RankPlan plan_halo(const Problem& problem, int rank) {
-  return HaloPlanner(problem, rank).make();
+PlanRank plan_halo(const Problem& problem) {
+  return [&problem](int rank) { return HaloPlanner(problem, rank).make(); };
 }
 
 }  // namespace longseq

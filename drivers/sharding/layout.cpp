@@ -68,18 +68,6 @@ Shard Layout::span(int begin, int end) const {
   return positions;
 }
 
-std::int64_t tokens_in(const Shard& shard) {
-  std::int64_t tokens = 0;
-  for (const Run& run : shard) tokens += run.count;
-  return tokens;
-}
-
-Rows rows_from(Interval interval) {
-  Rows rows;
-  if (!interval.empty()) rows.push_back(interval);
-  return rows;
-}
-
 void join(Rows& rows) {
   if (is_joined(rows)) return;
   rows.erase(
@@ -97,13 +85,7 @@ void join(Rows& rows) {
   if (!rows.empty()) rows.erase(last + 1, rows.end());
 }
 
-std::int64_t count_rows(const Rows& rows) {
-  std::int64_t count = 0;
-  for (const Interval& interval : rows) count += interval.size();
-  return count;
-}
-
-Rows intersect(const Rows& a, const Rows& b) {
+Rows intersect(RowsView a, RowsView b) {
   Rows common;
   for (const Interval& interval : a) {
     for (const Interval& other : b) {
@@ -113,7 +95,7 @@ Rows intersect(const Rows& a, const Rows& b) {
   return common;
 }
 
-Rows difference(const Rows& rows, const Rows& without) {
+Rows difference(RowsView rows, RowsView without) {
   Rows left;
   for (Interval interval : rows) {
     for (const Interval& taken : without) {
@@ -130,7 +112,7 @@ Interval part_of(std::int64_t total, std::int64_t parts, std::int64_t index) {
   return {part_start(total, parts, index), part_start(total, parts, index + 1)};
 }
 
-Rows rows_within(const Shard& shard, const Rows& positions) {
+Rows rows_within(ShardView shard, RowsView positions) {
   Rows rows;
   for_each_run(shard, [&](const Run& run, std::int64_t first) {
     for (const Interval& interval : positions) {
@@ -142,19 +124,9 @@ Rows rows_within(const Shard& shard, const Rows& positions) {
   return rows;
 }
 
-Shard select(const Shard& shard, const Rows& rows) {
+Shard select(ShardView shard, RowsView rows) {
   Shard selected;
-  if (rows.size() == 1 && shard.size() == 1) {  // as nearly always
-    const Interval inside = intersect(rows[0], {0, shard[0].count});
-    if (!inside.empty()) selected.push_back(shard[0].slice(inside));
-    return selected;
-  }
-  for (const Interval& interval : rows) {
-    for_each_run(shard, [&](const Run& run, std::int64_t first) {
-      const Interval inside = intersect(interval.shifted(-first), {0, run.count});
-      if (!inside.empty()) selected.push_back(run.slice(inside));
-    });
-  }
+  for_each_selected_run(shard, rows, [&](const Run& run) { selected.push_back(run); });
   return selected;
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <boost/container/small_vector.hpp>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "kernels/positions.h"
@@ -28,12 +29,23 @@ inline constexpr std::array<LayoutRow, 3> kLayouts{{
 /// Throws std::invalid_argument, naming the layouts there are, for any other name.
 LayoutKind layout_kind(std::string_view name);
 
+/// A span, also of a small_vector, whose iterators std::span does not take.
+template <class T>
+class ListView : public std::span<const T> {
+ public:
+  using std::span<const T>::span;
+  ListView(const boost::container::small_vector_base<T>& list)
+      : std::span<const T>(list.data(), list.size()) {}
+};
+
 /// The positions of one rank, in the order of its local rows. Shards and rows are made by the million when a
 /// plan for thousands of ranks is priced: the usual few runs take no allocation.
 using Shard = boost::container::small_vector<Run, 2>;
+using ShardView = ListView<Run>;
 
 /// Intervals of local rows (or of positions), ascending and disjoint unless said otherwise.
 using Rows = boost::container::small_vector<Interval, 2>;
+using RowsView = ListView<Interval>;
 
 struct Layout {
   LayoutKind kind = LayoutKind::contiguous;
@@ -49,7 +61,7 @@ struct Layout {
 
 /// Calls visit(run, first) for each run of the shard; `first` is the local row of the run's first position.
 template <class Visit>
-void for_each_run(const Shard& shard, const Visit& visit) {
+void for_each_run(ShardView shard, const Visit& visit) {
   std::int64_t first = 0;
   for (const Run& run : shard) {
     visit(run, first);
@@ -57,29 +69,61 @@ void for_each_run(const Shard& shard, const Visit& visit) {
   }
 }
 
-std::int64_t tokens_in(const Shard& shard);
+inline std::int64_t tokens_in(ShardView shard) {
+  std::int64_t tokens = 0;
+  for (const Run& run : shard) tokens += run.count;
+  return tokens;
+}
 
 /// One interval, or none if it is empty.
-Rows rows_from(Interval interval);
+inline Rows rows_from(Interval interval) {
+  return interval.empty() ? Rows{} : Rows(1, interval);
+}
+
+/// Appends an interval that begins no sooner than the last one ends: nothing if it is empty, and joined with
+/// the last if they touch.
+inline void append(Rows& rows, Interval interval) {
+  if (interval.empty()) return;
+  if (!rows.empty() && rows.back().end == interval.begin) {
+    rows.back().end = interval.end;
+  } else {
+    rows.push_back(interval);
+  }
+}
 
 /// Sorts intervals of rows, and joins those that touch or overlap.
 void join(Rows& rows);
 
-std::int64_t count_rows(const Rows& rows);
+inline std::int64_t count_rows(RowsView rows) {
+  std::int64_t count = 0;
+  for (const Interval& interval : rows) count += interval.size();
+  return count;
+}
 
 /// The rows that are in both; both ascending and disjoint.
-Rows intersect(const Rows& a, const Rows& b);
+Rows intersect(RowsView a, RowsView b);
 
 /// The rows of `rows` that are not in `without`; both ascending and disjoint.
-Rows difference(const Rows& rows, const Rows& without);
+Rows difference(RowsView rows, RowsView without);
 
 /// Part `index` of `total` things cut into `parts`, the first ones larger by one if need be.
 Interval part_of(std::int64_t total, std::int64_t parts, std::int64_t index);
 
 /// The local rows of `shard` whose positions lie in one of the intervals.
-Rows rows_within(const Shard& shard, const Rows& positions);
+Rows rows_within(ShardView shard, RowsView positions);
+
+/// Calls visit(run) for each run of the positions of some local rows of a shard.
+template <class Visit>
+void for_each_selected_run(ShardView shard, RowsView rows, const Visit& visit) {
+  for (const Interval& interval : rows) {
+    for_each_run(shard, [&](const Run& run, std::int64_t first) {
+      const Interval inside = intersect(interval.shifted(-first), {0, run.count});
+      if (!inside.empty()) visit(run.slice(inside));
+    });
+  }
+}
 
 /// The positions of some local rows of a shard.
-Shard select(const Shard& shard, const Rows& rows);
+Shard select(ShardView shard, RowsView rows);
 
 }  // namespace longseq

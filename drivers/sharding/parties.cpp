@@ -5,6 +5,8 @@
 namespace longseq {
 
 Rows Incoming::all() const {
+  if (served.empty()) return passed;
+  if (passed.empty()) return served;
   Rows rows = passed;
   rows.insert(rows.end(), served.begin(), served.end());
   join(rows);
@@ -87,16 +89,13 @@ void Parties::add_seen(int begin, int end, Rows& seen) const {
 Incoming Parties::rows_to(int to, int owner) const {
   const int neighbour = around(to - 1);
   Incoming rows;
-  std::int64_t first = 0;
-  for (const Run& keys : shard(owner)) {
-    const std::int64_t run_begin = first;
-    first += keys.count;
+  for_each_run(shard(owner), [&](const Run& keys, std::int64_t first) {
     const Need own = need(to, keys);
-    if (own == Need::none) continue;
+    if (own == Need::none) return;
     Rows& part = neighbour == owner || needs(neighbour, keys) ? rows.passed : rows.served;
     if (own == Need::all) {  // whoever comes after cannot want more
-      part.push_back({run_begin, first});
-      continue;
+      append(part, {first, first + keys.count});
+      return;
     }
     Rows seen;
     if (to > owner) {
@@ -106,10 +105,8 @@ Incoming Parties::rows_to(int to, int owner) const {
       add_seen(to, owner, seen);
     }
     join(seen);
-    for (const Interval& within : rows_within({keys}, seen)) part.push_back(within.shifted(run_begin));
-  }
-  join(rows.passed);
-  join(rows.served);
+    for (const Interval& within : rows_within({&keys, 1}, seen)) append(part, within.shifted(first));
+  });
   return rows;
 }
 

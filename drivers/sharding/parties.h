@@ -14,6 +14,7 @@ struct Incoming {
   Rows served{};  // by their owner
 
   Rows all() const;
+  bool empty() const { return passed.empty() && served.empty(); }
 };
 
 class Parties {
@@ -21,6 +22,7 @@ class Parties {
   /// `degree`: ranks of a party, which divides the number of ranks. `problem` must outlive this.
   Parties(const Problem& problem, int degree);
 
+  int degree() const { return degree_; }
   int count() const { return count_; }
   /// The party of this number, counted round the ring: from one round before the first to one after the last.
   int around(int party) const {
@@ -33,8 +35,14 @@ class Parties {
   const Shard& shard(int party) const { return shards_[static_cast<std::size_t>(party)]; }
   /// A member's rows of its party's shard.
   Rows rows_of(int party, int member) const;
-  /// All rows of a party as one of its members holds them: its own, and the others'.
+  /// All rows of a party as one of its members holds them: its own, and the others', if there are any.
   std::array<Rows, 2> portions(int party, int member) const;
+  /// Calls visit(part) for those of a party's rows that lie in either portion.
+  template <class Visit>
+  void for_each_portion(int party, int member, const Rows& rows, const Visit& visit) const {
+    if (degree_ == 1) return visit(rows);
+    for (const Rows& portion : portions(party, member)) visit(intersect(rows, portion));
+  }
 
   /// A party gives the owner's keys to the party after it if it is the owner, or had a use for some of them.
   Incoming rows_to(int to, int owner) const;

@@ -1,8 +1,11 @@
 #include "drivers/sharding/party_ring.h"
 
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "drivers/sharding/parties.h"
+#include "drivers/sharding/plan_builder.h"
 
 namespace longseq {
 namespace {
@@ -11,6 +14,7 @@ namespace {
 struct Portion {
   Rows rows;  // of the party's shard
   Tile tile;  // the buffers: queries for the own heads, where their results go, keys and their gradients
+  SeeingRuns queries;  // all of them
 };
 
 /// Rows of another party's keys that this rank holds, and where: of the keys, and of their gradients.
@@ -24,31 +28,26 @@ struct Held {
 
 class PartyRing {
  public:
-  PartyRing(const Problem& problem, int rank, int degree)
+  PartyRing(const Problem& problem, const Parties& parties, int rank)
       : problem_(problem),
-        layout_(problem.layout),
-        degree_(degree),
-        parties_(problem, degree),
-        party_(rank / degree),
-        member_(rank % degree),
+        degree_(parties.degree()),
+        parties_(parties),
+        party_(rank / degree_),
+        member_(rank % degree_),
         heads_(heads_of(member_)),
         kv_heads_(problem.kv_heads_of(heads_)),
-        plan_(start_plan(problem, rank)) {}
+        plan_(problem, rank) {}
 
   RankPlan make() {
-    plan_.own_heads = heads_;
-    plan_.steps.reserve(static_cast<std::size_t>(parties_.count()) + 3);
-    const int of_hop = backward() ? 4 : 1;  // buffers
-    plan_.buffers.reserve(plan_.buffers.size() + static_cast<std::size_t>(of_hop * parties_.count()) + 8);
-    step_at(plan_, 0);
+    plan_.set_own_heads(heads_);
+    plan_.reserve(static_cast<std::size_t>(parties_.count()) + 3);
     if (degree_ > 1) give_shares();
     if (!heads_.empty()) {
       find_portions();
       go_round();
     }
     if (degree_ > 1) return_results();
-    place_buffers(problem_, plan_);
-    return std::move(plan_);
+    return plan_.finish();
   }
 
  private:
@@ -67,8 +66,9 @@ class PartyRing {
     return heads.begin % problem_.group() != 0 || heads.end % problem_.group() != 0;
   }
 
-  int new_buffer(Payload payload, Shard positions) {
-    return add_buffer(plan_, payload, std::move(positions), of_keys(payload) ? kv_heads_ : heads_);
+  /// For some rows of a party.
+  int new_buffer(Payload payload, int party, const Rows& rows) {
+    return plan_.add_buffer(payload, parties_.shard(party), rows, of_keys(payload) ? kv_heads_ : heads_);
   }
 
   // ---- within the party
@@ -103,53 +103,56 @@ class PartyRing {
   }
 
   void send_own(std::size_t step, int peer, int buffer, Interval heads) {
-    Rows rows = all_rows(buffer_of(plan_, buffer));
-    if (!rows.empty() && !heads.empty())
-      step_at(plan_, step).sends.push_back({peer, buffer, std::move(rows), heads});
+    const Rows rows = plan_.all_rows(buffer);
+    if (!rows.empty() && !heads.empty()) plan_.send(step, peer, buffer, rows, heads);
   }
 
   /// The party's rows for the own heads: the others' queries and keys are received in the first step.
   void find_portions() {
     auto [own, others] = parties_.portions(party_, member_);
-    portions_.push_back({std::move(own), own_tile()});
-    portions_.back().tile.heads = heads_;
+    Tile tile = own_tile();
+    tile.heads = heads_;
+    add_portion(std::move(own), tile);
     if (others.empty()) return;
-    const Shard positions = select(parties_.shard(party_), others);
-    Tile tile{.heads = heads_};
-    for (const auto& [payload, buffer] : shared()) tile.*buffer = new_buffer(payload, positions);
-    for (const auto& [payload, buffer] : results()) tile.*buffer = new_buffer(payload, positions);
+    for (const auto& [payload, buffer] : shared()) tile.*buffer = new_buffer(payload, party_, others);
+    for (const auto& [payload, buffer] : results()) tile.*buffer = new_buffer(payload, party_, others);
     for (int member = 0; member < degree_; ++member) {
       const Rows rows = member == member_ ? Rows{} : within(others, parties_.rows_of(party_, member));
       if (rows.empty()) continue;
       for (const auto& [payload, buffer] : shared())
-        step_at(plan_, 0).receives.push_back(transfer(plan_, member_rank(member), tile.*buffer, rows));
+        plan_.receive(0, member_rank(member), tile.*buffer, rows);
     }
-    portions_.push_back({std::move(others), tile});
+    add_portion(std::move(others), tile);
+  }
+
+  void add_portion(Rows rows, const Tile& tile) {
+    portions_.push_back({std::move(rows), tile, {}});
+    portions_.back().queries =
+        seeing_runs(problem_.pattern, plan_.positions_of(tile.queries), plan_.all_rows(tile.queries));
   }
 
   /// Results back to those whose rows they are.
   void return_results() {
     // After the ring, and backward after the gradients that come home: the same step for ranks without heads.
-    const std::size_t last = first_step_ + static_cast<std::size_t>(parties_.count()) +
+    const std::size_t last = first_step() + static_cast<std::size_t>(parties_.count()) +
                              (backward() && parties_.count() > 1 ? 1 : 0);
-    const Rows own_rows = all_rows(buffer_of(plan_, kOwnQueries));
-    Step& step = step_at(plan_, last);
+    const Rows own_rows = plan_.all_rows(kOwnQueries);
     for (int member = 0; member < degree_; ++member) {
       if (member == member_) continue;
       const int peer = member_rank(member);
       const Rows theirs =
           portions_.size() > 1 ? within(portions_[1].rows, parties_.rows_of(party_, member)) : Rows{};
       for (const auto& [payload, buffer] : results()) {
-        if (!theirs.empty()) step.sends.push_back(transfer(plan_, peer, portions_[1].tile.*buffer, theirs));
+        if (!theirs.empty()) plan_.send(last, peer, portions_[1].tile.*buffer, theirs);
         const Interval heads = heads_of(member, payload);
         if (heads.empty() || own_rows.empty()) continue;
         const int own = own_tile().*buffer;
         if (payload == Payload::key_gradients && shares_key_heads(member)) {  // their gradients add up
-          const int part = add_buffer(plan_, payload, layout_.shard(plan_.rank), heads);
-          step.receives.push_back(transfer_all(plan_, peer, part));
-          step.merges.push_back({part, own, own_rows});
+          const int part = plan_.add_buffer(payload, problem_.layout.shard(plan_.rank()), heads);
+          plan_.receive(last, peer, part);
+          plan_.merge(last, part, own, own_rows);
         } else {
-          step.receives.push_back({peer, own, own_rows, heads});
+          plan_.receive(last, peer, own, own_rows, heads);
         }
       }
     }
@@ -157,33 +160,35 @@ class PartyRing {
 
   // ---- from party to party
 
+  std::size_t first_step() const { return degree_ > 1 ? 1 : 0; }
+
   void go_round() {
+    const bool halves = backward() && parties_.count() > 1;
+    const std::size_t home = first_step() + static_cast<std::size_t>(parties_.count());  // gradients are
+    plan_.step_at(home - 1);
+    compute_own(first_step(), 0, halves ? 2 : 1);
     Held held;
     Incoming given;  // of the own keys, to the party `hop` places after this one
     for (int hop = 0; hop < parties_.count(); ++hop) {
-      const std::size_t step = first_step_ + static_cast<std::size_t>(hop);
+      const std::size_t step = first_step() + static_cast<std::size_t>(hop);
       const bool last = hop + 1 == parties_.count();
-      step_at(plan_, step);
       Incoming given_next = last ? Incoming{} : given_to(parties_.around(party_ + hop + 1));
-      if (hop == 0) {
-        compute_own();
-      } else {
-        if (backward()) return_gradients(hop, held, difference(given.all(), given_next.passed));
-        compute(step, held.buffer, held.gradients, held.rows, 0, 1);
+      if (!held.rows.empty()) take_in(step, hop, held);
+      Held next;
+      if (!last) {
+        if (!held.onward.empty())
+          plan_.send(step, peer_in(party_ + 1), held.buffer, within(held.rows, held.onward), kv_heads_);
+        send_keys(step, party_ + hop + 1, hop == 0 ? given_next.passed : given_next.served);
+        receive(step, parties_.around(party_ - hop - 1), next);
       }
-      if (last) break;
-      if (hop == 0) {
-        send_keys(step, party_ + 1, given_next.passed);
-      } else {
-        if (!held.onward.empty()) {
-          step_at(plan_, step)
-              .sends.push_back({peer_in(party_ + 1), held.buffer, within(held.rows, held.onward), kv_heads_});
-        }
-        send_keys(step, party_ + hop + 1, given_next.served);
+      if (hop > 0 && backward()) {
+        return_gradients(step + 1, hop, held);
+        receive_gradients(step + 1, hop, difference(given.all(), given_next.passed));
       }
-      held = receive(step, parties_.around(party_ - hop - 1));
+      held = std::move(next);
       given = std::move(given_next);
     }
+    if (halves) compute_own(home, 1, 2);
   }
 
   /// Forward only what the owner itself gives away is asked for.
@@ -192,57 +197,61 @@ class PartyRing {
     return parties_.rows_to(party, party_);
   }
 
-  /// Queries on the party's own keys: backward half of them last, beside the gradients that come home.
-  void compute_own() {
-    const bool halves = backward() && parties_.count() > 1;
-    for (const Portion& portion : portions_) {
-      const auto compute_part = [&](std::size_t step, int part) {
-        compute(step, portion.tile.keys, portion.tile.key_gradients, portion.rows, part, halves ? 2 : 1);
-      };
-      compute_part(first_step_, 0);
-      if (halves) compute_part(first_step_ + static_cast<std::size_t>(parties_.count()), 1);
-    }
-  }
-
-  /// Part `part` of `parts` of the rows of each portion's queries on some keys.
-  void compute(std::size_t step, int keys, int gradients, const Rows& key_rows, int part, int parts) {
-    if (key_rows.empty()) return;
-    for (const Portion& portion : portions_) {
-      Tile tile = portion.tile;
-      tile.keys = keys;
-      if (backward()) tile.key_gradients = gradients;
-      add_tiles(problem_, plan_, tile, rows_from(part_of(count_rows(portion.rows), parts, part)),
-                step_at(plan_, step).tiles);
-    }
-  }
-
-  /// Own party's keys to another's rank with the same heads.
-  void send_keys(std::size_t step, int to, const Rows& rows) {
-    for (const Portion& portion : portions_) {
-      if (Rows own = within(portion.rows, rows); !own.empty()) {
-        step_at(plan_, step).sends.push_back({peer_in(to), portion.tile.keys, std::move(own), kv_heads_});
+  /// Part `part` of `parts` of the queries on the party's own keys: backward half of them come last, beside
+  /// the gradients that come home.
+  void compute_own(std::size_t step, int part, int parts) {
+    for (const Portion& keys : portions_) {
+      for (const Portion& queries : portions_) {
+        plan_.compute(step, tile_of(queries, keys.tile.keys, keys.tile.key_gradients),
+                      rows_from(part_of(count_rows(queries.rows), parts, part)));
       }
     }
   }
 
+  /// All queries on the keys that are held; backward there is room for their gradients, to which those of the
+  /// parties before are added.
+  void take_in(std::size_t step, int hop, Held& held) {
+    if (backward()) {
+      const int owner = parties_.around(party_ - hop);
+      held.gradients = new_buffer(Payload::key_gradients, owner, held.rows);
+      if (hop > 1 && !held.passed.empty()) {
+        add_received(step, peer_in(party_ - 1), owner, held.passed, held.gradients,
+                     within(held.rows, held.passed));
+      }
+    }
+    for (const Portion& queries : portions_)
+      plan_.compute(step, tile_of(queries, held.buffer, held.gradients), queries.queries);
+  }
+
+  Tile tile_of(const Portion& queries, int keys, int key_gradients) const {
+    Tile tile = queries.tile;
+    tile.keys = keys;
+    if (backward()) tile.key_gradients = key_gradients;
+    return tile;
+  }
+
+  /// Own party's keys to another's rank with the same heads.
+  void send_keys(std::size_t step, int to, const Rows& rows) {
+    if (rows.empty()) return;
+    for (const Portion& portion : portions_) {
+      if (const Rows own = within(portion.rows, rows); !own.empty())
+        plan_.send(step, peer_in(to), portion.tile.keys, own, kv_heads_);
+    }
+  }
+
   /// Receives what is needed of the owner's keys into a new buffer, if anything.
-  Held receive(std::size_t step, int owner) {
-    const Incoming incoming = parties_.rows_to(party_, owner);
-    Held held;
+  void receive(std::size_t step, int owner, Held& held) {
+    Incoming incoming = parties_.rows_to(party_, owner);
+    if (incoming.empty()) return;
     held.rows = incoming.all();
-    if (held.rows.empty()) return held;
     const int next = parties_.around(party_ + 1), before = parties_.around(party_ - 1);
-    held.passed = incoming.passed;
     if (next != owner) held.onward = parties_.rows_to(next, owner).passed;
-    held.buffer = new_buffer(Payload::keys, select(parties_.shard(owner), held.rows));
+    held.buffer = new_buffer(Payload::keys, owner, held.rows);
     const auto from = [&](int party, const Rows& rows) {
-      if (rows.empty()) return;
-      step_at(plan_, step)
-          .receives.push_back({peer_in(party), held.buffer, within(held.rows, rows), kv_heads_});
+      if (!rows.empty()) plan_.receive(step, peer_in(party), held.buffer, within(held.rows, rows), kv_heads_);
     };
     const auto from_owner = [&](const Rows& rows) {  // which has them in two buffers
-      if (rows.empty()) return;
-      for (const Rows& portion : parties_.portions(owner, member_)) from(owner, intersect(rows, portion));
+      parties_.for_each_portion(owner, member_, rows, [&](const Rows& part) { from(owner, part); });
     };
     if (before == owner) {
       from_owner(incoming.passed);
@@ -250,47 +259,38 @@ class PartyRing {
       from(before, incoming.passed);
     }
     from_owner(incoming.served);
-    return held;
+    held.passed = std::move(incoming.passed);
   }
 
-  /// The gradients of the keys held at a hop: room for the own share, those of the parties before to be
-  /// added, and in the next step the sum passed on or sent home. And those of the own party's rows `home`
-  /// that come home then.
-  void return_gradients(int hop, Held& held, const Rows& home) {
-    const std::size_t step = first_step_ + static_cast<std::size_t>(hop);
-    const int owner = parties_.around(party_ - hop), holder = parties_.around(party_ + hop);
-    if (!held.rows.empty()) {
-      const Shard& shard = parties_.shard(owner);
-      held.gradients = new_buffer(Payload::key_gradients, select(shard, held.rows));
-      if (hop > 1 && !held.passed.empty()) {
-        add_received(step, peer_in(party_ - 1), select(shard, held.passed), held.gradients,
-                     within(held.rows, held.passed));
-      }
-      const auto send = [&](int party, const Rows& rows) {
-        if (rows.empty()) return;
-        step_at(plan_, step + 1)
-            .sends.push_back({peer_in(party), held.gradients, within(held.rows, rows), kv_heads_});
-      };
-      send(party_ + 1, held.onward);
-      const Rows to_owner = difference(held.rows, held.onward);
-      if (!to_owner.empty()) {
-        for (const Rows& portion : parties_.portions(owner, member_))
-          send(owner, intersect(to_owner, portion));
-      }
-    }
+  /// The gradients of keys that were held at a hop: passed on, or sent home.
+  void return_gradients(std::size_t step, int hop, const Held& held) {
+    if (held.rows.empty()) return;
+    const int owner = parties_.around(party_ - hop);
+    const auto send = [&](int party, const Rows& rows) {
+      if (!rows.empty()) plan_.send(step, peer_in(party), held.gradients, within(held.rows, rows), kv_heads_);
+    };
+    send(party_ + 1, held.onward);
+    parties_.for_each_portion(owner, member_, difference(held.rows, held.onward),
+                              [&](const Rows& part) { send(owner, part); });
+  }
+
+  /// Those of these own rows that come home from the party that held them at a hop.
+  void receive_gradients(std::size_t step, int hop, const Rows& home) {
+    if (home.empty()) return;
     for (const Portion& portion : portions_) {
       const Rows rows = intersect(home, portion.rows);
       if (rows.empty()) continue;
-      add_received(step + 1, peer_in(holder), select(parties_.shard(party_), rows),
-                   portion.tile.key_gradients, within(portion.rows, rows));
+      add_received(step, peer_in(parties_.around(party_ + hop)), party_, rows, portion.tile.key_gradients,
+                   within(portion.rows, rows));
     }
   }
 
-  /// Gradients of these positions that a peer sends, added to `into`.
-  void add_received(std::size_t step, int peer, Shard positions, int into, Rows into_rows) {
-    const int part = new_buffer(Payload::key_gradients, std::move(positions));
-    step_at(plan_, step).receives.push_back(transfer_all(plan_, peer, part));
-    step_at(plan_, step).merges.push_back({part, into, std::move(into_rows)});
+  /// Gradients of a party's rows that a peer sends, added to `into`.
+  void add_received(std::size_t step, int peer, int party, const Rows& rows, int into,
+                    const Rows& into_rows) {
+    const int part = new_buffer(Payload::key_gradients, party, rows);
+    plan_.receive(step, peer, part);
+    plan_.merge(step, part, into, into_rows);
   }
 
   /// Where the rows `wanted` lie in a buffer that holds the rows `held`.
@@ -298,33 +298,30 @@ class PartyRing {
     Rows rows;
     std::int64_t first = 0;
     for (const Interval& interval : held) {
-      for (const Interval& part : wanted) {
-        const Interval common = intersect(interval, part);
-        rows.push_back(common.shifted(first - interval.begin));
-      }
+      for (const Interval& part : wanted)
+        append(rows, intersect(interval, part).shifted(first - interval.begin));
       first += interval.size();
     }
-    join(rows);
     return rows;
   }
 
   const Problem& problem_;
-  const Layout& layout_;
   int degree_;
-  Parties parties_;
+  const Parties& parties_;
   int party_;
   int member_;
-  std::size_t first_step_ = degree_ > 1 ? 1 : 0;  // of the ring
-  Interval heads_;                                // that this rank computes for its party
-  Interval kv_heads_;                             // that they read
-  RankPlan plan_;
+  Interval heads_;     // that this rank computes for its party
+  Interval kv_heads_;  // that they read
+  PlanBuilder plan_;
   std::vector<Portion> portions_;  // of the own party; empty if there are no heads to compute
 };
 
 }  // namespace
 
-RankPlan plan_party_ring(const Problem& problem, int rank, int degree) {
-  return PartyRing(problem, rank, degree).make();
+PlanRank party_ring(const Problem& problem, int degree) {
+  return [&problem, parties = std::make_shared<const Parties>(problem, degree)](int rank) {
+    return PartyRing(problem, *parties, rank).make();
+  };
 }
 
 }  // namespace longseq

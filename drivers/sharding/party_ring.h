@@ -16,6 +16,6 @@
 namespace longseq {
 
 /// `degree`: ranks of a party; divides the number of ranks.
-RankPlan plan_party_ring(const Problem& problem, int rank, int degree);
+PlanRank party_ring(const Problem& problem, int degree);
 
 }  // namespace longseq

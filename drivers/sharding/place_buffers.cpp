@@ -1,9 +1,11 @@
 // Where the buffers of a plan lie in its rank's arena.
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <limits>
-#include <queue>
 #include <utility>
+#include <vector>
 
 #include "drivers/sharding/plan.h"
 
@@ -16,13 +18,15 @@ std::int64_t aligned(std::int64_t bytes) {
   return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
 }
 
+/// First and last step of use.
 struct Lifetime {
-  std::size_t first = std::numeric_limits<std::size_t>::max();
-  std::size_t last = 0;
+  std::int32_t first = std::numeric_limits<std::int32_t>::max();
+  std::int32_t last = -1;
 
+  bool empty() const { return last < first; }
   void use(std::size_t step) {
-    first = std::min(first, step);
-    last = std::max(last, step);
+    first = std::min(first, static_cast<std::int32_t>(step));
+    last = std::max(last, static_cast<std::int32_t>(step));
   }
 };
 
@@ -30,15 +34,17 @@ std::vector<Lifetime> lifetimes(const RankPlan& plan) {
   std::vector<Lifetime> life(plan.buffers.size());
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
-    const auto use = [&](int buffer) { life[static_cast<std::size_t>(buffer)].use(s); };
-    for (const Transfer& transfer : step.sends) use(transfer.buffer);
-    for (const Transfer& transfer : step.receives) use(transfer.buffer);
-    for (const Tile& tile : step.tiles) {
+    const auto use = [&](int buffer) {
+      if (buffer >= kOwnBuffers) life[static_cast<std::size_t>(buffer)].use(s);
+    };
+    for (const Transfer& transfer : plan.sends_of(step)) use(transfer.buffer);
+    for (const Transfer& transfer : plan.receives_of(step)) use(transfer.buffer);
+    for (const Tile& tile : plan.tiles_of(step)) {
       for (const int buffer : {tile.queries, tile.keys, tile.into, tile.lse, tile.output_gradients,
                                tile.statistics, tile.key_gradients})
         use(buffer);
     }
-    for (const Merge& merge : step.merges) {
+    for (const Merge& merge : plan.merges_of(step)) {
       use(merge.from);
       use(merge.into);
     }
@@ -50,6 +56,27 @@ std::vector<Lifetime> lifetimes(const RankPlan& plan) {
     life[static_cast<std::size_t>(delivery.from)].use(plan.steps.size());
   return life;
 }
+
+/// Buffers by a step, in their own order if they are added from the last to the first.
+class BuffersOfSteps {
+ public:
+  BuffersOfSteps(std::size_t steps, std::size_t buffers) : first_(steps, kNone), next_(buffers, kNone) {}
+
+  void add(std::int32_t step, std::size_t buffer) {
+    next_[buffer] = std::exchange(first_[static_cast<std::size_t>(step)], static_cast<std::int32_t>(buffer));
+  }
+  template <class Visit>
+  void for_each(std::size_t step, const Visit& visit) const {
+    for (std::int32_t buffer = first_[step]; buffer != kNone;
+         buffer = next_[static_cast<std::size_t>(buffer)])
+      visit(static_cast<std::size_t>(buffer));
+  }
+
+ private:
+  static constexpr std::int32_t kNone = -1;
+  std::vector<std::int32_t> first_;  // [step]
+  std::vector<std::int32_t> next_;   // [buffer]: of the same step
+};
 
 /// Memory from which the lowest place that is large enough is taken.
 class Arena {
@@ -108,30 +135,34 @@ class Arena {
 
 void place_buffers(const Problem& problem, RankPlan& plan) {
   const std::vector<Lifetime> life = lifetimes(plan);
-  std::vector<std::size_t> by_first_use;
-  for (std::size_t i = kOwnBuffers; i < plan.buffers.size(); ++i) by_first_use.push_back(i);
-  const auto earlier = [&](std::size_t a, std::size_t b) { return life[a].first < life[b].first; };
-  if (!std::is_sorted(by_first_use.begin(), by_first_use.end(), earlier))  // most planners add them in order
-    std::stable_sort(by_first_use.begin(), by_first_use.end(), earlier);
-  Arena arena;
-  using Ending = std::pair<std::size_t, Interval>;  // last step of use, place
-  const auto later = [](const Ending& a, const Ending& b) { return a.first > b.first; };
-  std::priority_queue<Ending, std::vector<Ending>, decltype(later)> endings(later);
-  for (const std::size_t i : by_first_use) {
-    for (; !endings.empty() && endings.top().first < life[i].first; endings.pop())
-      arena.give_back(endings.top().second);
-    Buffer& buffer = plan.buffers[i];
-    const std::int64_t size = bytes_of(problem, buffer);
-    if (size == 0) {
-      buffer.offset = std::max<std::int64_t>(buffer.offset, 0);
+  const std::size_t steps = plan.steps.size() + 1;  // and the deliveries
+  BuffersOfSteps beginning(steps, life.size()), ending(steps, life.size());
+  for (std::size_t i = life.size(); i-- > kOwnBuffers;) {
+    if (life[i].empty()) {
+      plan.buffers[i].offset = std::max<std::int64_t>(plan.buffers[i].offset, 0);
       continue;
     }
-    if (buffer.offset < 0) {
-      buffer.offset = arena.take(size);
-    } else {
-      arena.reserve({buffer.offset, buffer.offset + size});
-    }
-    endings.emplace(life[i].last, Interval{buffer.offset, buffer.offset + size});
+    beginning.add(life[i].first, i);
+    ending.add(life[i].last, i);
+  }
+  Arena arena;
+  const auto place_of = [&](const Buffer& buffer) {
+    return Interval{buffer.offset, buffer.offset + bytes_of(problem, buffer)};
+  };
+  for (std::size_t step = 0; step < steps; ++step) {
+    beginning.for_each(step, [&](std::size_t i) {
+      Buffer& buffer = plan.buffers[i];
+      if (buffer.rows == 0) {
+        buffer.offset = std::max<std::int64_t>(buffer.offset, 0);
+      } else if (buffer.offset < 0) {
+        buffer.offset = arena.take(bytes_of(problem, buffer));
+      } else {
+        arena.reserve(place_of(buffer));
+      }
+    });
+    ending.for_each(step, [&](std::size_t i) {
+      if (const Interval place = place_of(plan.buffers[i]); !place.empty()) arena.give_back(place);
+    });
   }
   plan.arena_bytes = aligned(arena.size());
 }

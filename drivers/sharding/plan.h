@@ -7,6 +7,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "drivers/sharding/layout.h"
@@ -52,20 +54,50 @@ enum class Payload {
 };
 
 /// Whether a payload's heads are key heads.
-bool of_keys(Payload payload);
-std::int64_t width(const Problem& problem, Payload payload);
+inline bool of_keys(Payload payload) {
+  return payload == Payload::keys || payload == Payload::key_gradients;
+}
+inline std::int64_t width(const Problem& problem, Payload payload) {
+  switch (payload) {
+    case Payload::lse:
+      return 1;
+    case Payload::statistics:
+      return 2;
+    case Payload::partials:
+      return problem.head_dim + 1;
+    default:
+      return problem.head_dim;
+  }
+}
 /// Bytes of one row of one plane.
-std::int64_t row_bytes(const Problem& problem, Payload payload);
-std::int64_t planes(const Problem& problem, Payload payload, Interval heads);
+inline std::int64_t row_bytes(const Problem& problem, Payload payload) {
+  const bool stored = payload == Payload::keys || payload == Payload::queries ||
+                      payload == Payload::outputs || payload == Payload::output_gradients;
+  return width(problem, payload) * (stored ? problem.element_bytes : problem.accumulator_bytes);
+}
+inline std::int64_t planes(const Problem& problem, Payload payload, Interval heads) {
+  return (of_keys(payload) ? 2 : 1) * problem.batch * heads.size();
+}
 /// Bytes of one row of all planes of these heads.
-std::int64_t bytes_per_row(const Problem& problem, Payload payload, Interval heads);
+inline std::int64_t bytes_per_row(const Problem& problem, Payload payload, Interval heads) {
+  return planes(problem, payload, heads) * row_bytes(problem, payload);
+}
 /// All heads that the payload has.
-Interval all_heads(const Problem& problem, Payload payload);
+inline Interval all_heads(const Problem& problem, Payload payload) {
+  return {0, of_keys(payload) ? problem.kv_heads : problem.heads};
+}
+
+/// Some elements that lie side by side in one of a plan's lists.
+struct Slice {
+  std::int32_t begin = 0;
+  std::int32_t end = 0;
+};
 
 /// Rows of some ranks' shards, held by this rank.
 struct Buffer {
   Payload payload = Payload::keys;
-  Shard positions{};         // of the rows, in their order
+  Slice positions{};         // of the rows, in their order
+  std::int64_t rows = 0;     // how many
   Interval heads{};          // of the payload's kind
   std::int64_t offset = -1;  // bytes from the start of the rank's arena; -1: not in the arena (own tensors)
 };
@@ -86,7 +118,7 @@ enum OwnBuffer : int {
 struct Transfer {
   int peer = 0;
   int buffer = 0;    // sent from, or received into
-  Rows rows{};       // rows of the buffer, ascending
+  Slice rows{};      // of the buffer, ascending
   Interval heads{};  // of the payload's kind, within the buffer's
 };
 
@@ -113,52 +145,69 @@ struct Tile {
 struct Merge {
   int from = 0;
   int into = 0;
-  Rows rows{};  // of `into`
+  Slice rows{};  // of `into`
 };
 
 /// Partial results that become rows of this rank's own output when all steps are done.
 struct Delivery {
   int from = 0;
-  Rows rows;  // local rows of the own shard
+  Slice rows{};  // local rows of the own shard
 };
-
-/// With room for as many as most steps of a ring have, so that they take no memory of their own.
-using Transfers = boost::container::small_vector<Transfer, 2>;
-using Tiles = boost::container::small_vector<Tile, 1>;
-using Merges = boost::container::small_vector<Merge, 1>;
 
 struct Step {
-  Transfers sends;
-  Transfers receives;
+  Slice sends{};
+  Slice receives{};
+  Slice tiles{};
+  Slice merges{};
   bool allgather_keys = false;  // one collective: everybody's keys into the arena, in rank order
-  Tiles tiles;
-  Merges merges;
 };
 
+/// Lists of plain elements, which point into each other: of thousands of ranks, plans with as many steps are
+/// gone over again and again, and should fit a cache. A PlanBuilder makes it.
 struct RankPlan {
   int rank = 0;
-  std::vector<Buffer> buffers;
-  std::vector<Step> steps;
-  std::vector<Delivery> deliveries;
   Interval own_heads;            // of which the rank computes its own queries' results
   std::int64_t arena_bytes = 0;  // memory for all buffers that are not the rank's own tensors
+  std::vector<Buffer> buffers;
+  std::vector<Step> steps;
+  std::vector<Transfer> sends;  // of all steps, and so on
+  std::vector<Transfer> receives;
+  std::vector<Tile> tiles;
+  std::vector<Merge> merges;
+  std::vector<Delivery> deliveries;
+  std::vector<Run> runs;            // of all buffers' positions
+  std::vector<Interval> intervals;  // of all that has rows
+
+  std::span<const Transfer> sends_of(const Step& step) const { return part(sends, step.sends); }
+  std::span<const Transfer> receives_of(const Step& step) const { return part(receives, step.receives); }
+  std::span<const Tile> tiles_of(const Step& step) const { return part(tiles, step.tiles); }
+  std::span<const Merge> merges_of(const Step& step) const { return part(merges, step.merges); }
+  ShardView positions_of(const Buffer& buffer) const { return part(runs, buffer.positions); }
+  /// Of a transfer, a merge or a delivery.
+  template <class Element>
+  RowsView rows_of(const Element& element) const {
+    return part(intervals, element.rows);
+  }
+
+ private:
+  template <class T>
+  static ListView<T> part(const std::vector<T>& list, Slice slice) {
+    return {list.data() + slice.begin, list.data() + slice.end};
+  }
 };
 
-/// A plan with the own buffers and no step.
-RankPlan start_plan(const Problem& problem, int rank);
-
-/// Appends a buffer with these rows and heads and gives its index.
-int add_buffer(RankPlan& plan, Payload payload, Shard positions, Interval heads);
 inline const Buffer& buffer_of(const RankPlan& plan, int index) {
   return plan.buffers[static_cast<std::size_t>(index)];
 }
 /// Bytes of all its rows.
-std::int64_t bytes_of(const Problem& problem, const Buffer& buffer);
-/// Rows of a buffer, of all its heads, to or from a peer.
-Transfer transfer(const RankPlan& plan, int peer, int buffer, Rows rows);
-Transfer transfer_all(const RankPlan& plan, int peer, int buffer);
+inline std::int64_t bytes_of(const Problem& problem, const Buffer& buffer) {
+  return buffer.rows * bytes_per_row(problem, buffer.payload, buffer.heads);
+}
 /// Bytes that it moves.
-std::int64_t bytes_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer);
+inline std::int64_t bytes_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer) {
+  return count_rows(plan.rows_of(transfer)) *
+         bytes_per_row(problem, buffer_of(plan, transfer.buffer).payload, transfer.heads);
+}
 /// How many messages carry a transfer: one, or, of some of the heads, one for each batch entry, K and V
 /// apart, if each is large: MPI copies what lies in one block faster.
 std::int64_t messages_of(const Problem& problem, const RankPlan& plan, const Transfer& transfer);
@@ -166,21 +215,8 @@ std::int64_t messages_of(const Problem& problem, const RankPlan& plan, const Tra
 /// Where own rows' results go: own outputs or own query gradients.
 int own_results(const Problem& problem);
 
-/// The step with this number; appends empty ones up to it.
-Step& step_at(RankPlan& plan, std::size_t index);
-
-/// Appends tiles to `tiles` for every pair of runs of the two buffers of which something is visible, queries
-/// cut to `query_rows` and, where these are few, to those that see any of the keys; keys cut, if `query_rows`
-/// are a part of the queries and see few of them, to those that are seen; heads (all of the query buffer's if
-/// there are none in `buffers`) cut where a key head serves only some of its query heads.
-void add_tiles(const Problem& problem, const RankPlan& plan, Tile buffers, const Rows& query_rows,
-               Tiles& tiles);
-
-/// Whether add_tiles() would add any for these.
-bool sees_any(const Pattern& pattern, const Shard& queries, const Shard& keys);
-
-/// All rows of a buffer.
-Rows all_rows(const Buffer& buffer);
+/// Plans any rank's share of a problem. Ranks may be planned at the same time.
+using PlanRank = std::function<RankPlan(int rank)>;
 
 /// Gives each arena buffer without an offset its place: buffers whose lifetimes (first to last step of use)
 /// do not meet may share memory. Sets arena_bytes.

@@ -20,8 +20,9 @@ using Content = std::map<std::array<std::int64_t, 4>, int>;
 class Simulation {
  public:
   Simulation(const Problem& problem, const PlannerRow& strategy) : problem_(problem) {
+    const PlanRank make = strategy.prepare(problem);
     for (int rank = 0; rank < problem.layout.ranks; ++rank) {
-      plans_.push_back(strategy.plan(problem, rank));
+      plans_.push_back(make(rank));
       contents_.emplace_back(plans_.back().buffers.size());
     }
     std::size_t steps = 0;
@@ -47,11 +48,11 @@ class Simulation {
     std::vector<Message> messages;  // as they lie when the step begins
     for (const RankPlan& plan : plans_) {
       if (step >= plan.steps.size()) continue;
-      for (const Transfer& send : plan.steps[step].sends) {
+      for (const Transfer& send : plan.sends_of(plan.steps[step])) {
         const Buffer& buffer = buffer_of(plan, send.buffer);
         if (!gradient(buffer)) continue;
         Content sent;
-        const auto rows = positions(select(buffer.positions, send.rows));
+        const auto rows = positions(select(plan.positions_of(buffer), plan.rows_of(send)));
         for (const auto& [key, count] : contents(plan, send.buffer)) {
           if (send.heads.contains(key[0]) && std::find(rows.begin(), rows.end(), key[1]) != rows.end())
             sent[key] = count;
@@ -61,11 +62,11 @@ class Simulation {
     }
     for (const RankPlan& plan : plans_) {
       if (step >= plan.steps.size()) continue;
-      for (const Tile& tile : plan.steps[step].tiles) compute(plan, tile);
+      for (const Tile& tile : plan.tiles_of(plan.steps[step])) compute(plan, tile);
     }
     for (const RankPlan& plan : plans_) {
       if (step >= plan.steps.size()) continue;
-      for (const Transfer& receive : plan.steps[step].receives) {
+      for (const Transfer& receive : plan.receives_of(plan.steps[step])) {
         const Payload payload = buffer_of(plan, receive.buffer).payload;
         if (!gradient(buffer_of(plan, receive.buffer))) continue;
         const auto message = std::find_if(messages.begin(), messages.end(), [&](const Message& m) {
@@ -79,9 +80,10 @@ class Simulation {
     EXPECT_TRUE(messages.empty());
     for (const RankPlan& plan : plans_) {
       if (step >= plan.steps.size()) continue;
-      for (const Merge& merge : plan.steps[step].merges) {
-        const auto rows = positions(select(buffer_of(plan, merge.into).positions, merge.rows));
-        EXPECT_EQ(rows, positions(buffer_of(plan, merge.from).positions));
+      for (const Merge& merge : plan.merges_of(plan.steps[step])) {
+        const auto rows =
+            positions(select(plan.positions_of(buffer_of(plan, merge.into)), plan.rows_of(merge)));
+        EXPECT_EQ(rows, positions(plan.positions_of(buffer_of(plan, merge.from))));
         for (const auto& [key, count] : contents(plan, merge.from)) contents(plan, merge.into)[key] += count;
       }
     }
@@ -91,14 +93,18 @@ class Simulation {
     return contents_[static_cast<std::size_t>(plan.rank)][static_cast<std::size_t>(buffer)];
   }
 
+  static std::vector<std::int64_t> positions_of(const RankPlan& plan, int buffer) {
+    return positions(plan.positions_of(buffer_of(plan, buffer)));
+  }
+
   void compute(const RankPlan& plan, const Tile& tile) {
     // What belongs to the queries is of the same rows as they are, and so for keys.
     for (const int buffer : {tile.output_gradients, tile.statistics, tile.into})
-      EXPECT_EQ(buffer_of(plan, buffer).positions, buffer_of(plan, tile.queries).positions);
-    EXPECT_EQ(buffer_of(plan, tile.key_gradients).positions, buffer_of(plan, tile.keys).positions);
-    for (const std::int64_t i : positions({tile.query_positions})) {
+      EXPECT_EQ(positions_of(plan, buffer), positions_of(plan, tile.queries));
+    EXPECT_EQ(positions_of(plan, tile.key_gradients), positions_of(plan, tile.keys));
+    for (const std::int64_t i : positions(Shard{tile.query_positions})) {
       const VisibleKeys seen = problem_.pattern.visible_keys(i);
-      for (const std::int64_t j : positions({tile.key_positions})) {
+      for (const std::int64_t j : positions(Shard{tile.key_positions})) {
         if (!seen.first.contains(j) && !seen.second.contains(j)) continue;
         for (std::int64_t h = tile.heads.begin; h < tile.heads.end; ++h) {
           contents(plan, tile.into)[{h, i, -1, j}] += 1;
@@ -177,10 +183,10 @@ TEST(Bytes, OfUlyssesAreOneAllToAllOfEachTensorThere) {
   const int ranks = 4;
   for (int rank = 0; rank < ranks; ++rank) {
     const Problem forward = even_problem(n, ranks, Pass::forward);
-    EXPECT_EQ(audit(forward, plan_ulysses(forward, rank)).bytes_sent() * ranks,
+    EXPECT_EQ(audit(forward, plan_ulysses(forward)(rank)).bytes_sent() * ranks,
               (ranks - 1) * n * ((2 * h + 2 * kv) * d * e + h * a));
     const Problem backward = even_problem(n, ranks, Pass::backward);
-    EXPECT_EQ(audit(backward, plan_ulysses(backward, rank)).bytes_sent() * ranks,
+    EXPECT_EQ(audit(backward, plan_ulysses(backward)(rank)).bytes_sent() * ranks,
               (ranks - 1) * n * ((2 * h + 2 * kv) * d * e + (h + 2 * kv) * d * a + 2 * h * a));
   }
 }
@@ -191,11 +197,11 @@ TEST(Bytes, OfUspAreTheAllToAllOfAPartyAndTheRingOfItsShare) {
   Problem problem = even_problem(n, ranks, Pass::forward);
   problem.ulysses_degree = u;
   for (int rank = 0; rank < ranks; ++rank) {
-    EXPECT_EQ(audit(problem, plan_usp(problem, rank)).bytes_sent(),
+    EXPECT_EQ(audit(problem, plan_usp(problem)(rank)).bytes_sent(),
               (u - 1) * n * ((2 * h + 2 * kv) * d * e + h * a) / u + 2 * (r - 1) * n * kv * d * e);
   }
   problem.ulysses_degree = 4;
-  EXPECT_THROW(plan_usp(problem, 0), std::invalid_argument);
+  EXPECT_THROW(plan_usp(problem)(0), std::invalid_argument);
 }
 
 TEST(Bytes, OfTheHaloBackwardReturnAsManyGradients) {
@@ -211,15 +217,15 @@ TEST(Bytes, OfTheHaloBackwardReturnAsManyGradients) {
                   4};
   problem.pass = Pass::backward;
   const std::int64_t rows = 2 * 50 * 2 * 8;
-  EXPECT_EQ(audit(problem, plan_halo(problem, 0)).bytes_sent(), rows * 2);
-  EXPECT_EQ(audit(problem, plan_halo(problem, 1)).bytes_sent(), rows * 2 + rows * 4);
-  EXPECT_EQ(audit(problem, plan_halo(problem, ranks - 1)).bytes_sent(), rows * 4);
+  EXPECT_EQ(audit(problem, plan_halo(problem)(0)).bytes_sent(), rows * 2);
+  EXPECT_EQ(audit(problem, plan_halo(problem)(1)).bytes_sent(), rows * 2 + rows * 4);
+  EXPECT_EQ(audit(problem, plan_halo(problem)(ranks - 1)).bytes_sent(), rows * 4);
 }
 
 TEST(Memory, OfARingBackwardDoesNotGrowWithTheRanks) {
   const auto arena = [](int ranks) {
     const Problem problem = even_problem(64, ranks, Pass::backward);
-    return plan_ring(problem, 1).arena_bytes;
+    return plan_ring(problem)(1).arena_bytes;
   };
   EXPECT_EQ(arena(8), arena(16));
 }

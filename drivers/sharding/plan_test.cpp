@@ -21,7 +21,8 @@ bool sees(const Pattern& p, std::int64_t i, std::int64_t j) {
 
 std::vector<RankPlan> plans_of(const PlannerRow& strategy, const Problem& problem) {
   std::vector<RankPlan> plans;
-  for (int rank = 0; rank < problem.layout.ranks; ++rank) plans.push_back(strategy.plan(problem, rank));
+  const PlanRank plan = strategy.prepare(problem);
+  for (int rank = 0; rank < problem.layout.ranks; ++rank) plans.push_back(plan(rank));
   return plans;
 }
 
@@ -61,9 +62,9 @@ TEST(Plans, ComputeEachVisiblePairExactlyOnce) {
       std::int64_t pairs = 0;
       for (const RankPlan& plan : plans_of(strategy, problem)) {
         for (const Step& step : plan.steps) {
-          for (const Tile& tile : step.tiles) {
-            for (const std::int64_t i : positions({tile.query_positions})) {
-              for (const std::int64_t j : positions({tile.key_positions})) {
+          for (const Tile& tile : plan.tiles_of(step)) {
+            for (const std::int64_t i : positions(Shard{tile.query_positions})) {
+              for (const std::int64_t j : positions(Shard{tile.key_positions})) {
                 for (std::int64_t h = tile.heads.begin; h < tile.heads.end; ++h)
                   computed[static_cast<std::size_t>(h) * s * s + static_cast<std::size_t>(i) * s +
                            static_cast<std::size_t>(j)] += sees(pattern, i, j);
@@ -97,15 +98,15 @@ TEST(Plans, MatchEveryReceiveWithASendOfTheSameRowsInTheSameStep) {
         for (std::size_t s = 0; s < plan.steps.size(); ++s) {
           const auto note = [&](const Transfer& transfer, int from, int to, auto& list) {
             const Buffer& buffer = buffer_of(plan, transfer.buffer);
-            EXPECT_GT(count_rows(transfer.rows), 0);
+            EXPECT_GT(count_rows(plan.rows_of(transfer)), 0);
             EXPECT_FALSE(transfer.heads.empty());
             EXPECT_EQ(intersect(transfer.heads, buffer.heads), transfer.heads);
             list[{s, from, to, static_cast<int>(buffer.payload)}].push_back(
                 {transfer.heads.begin, transfer.heads.end,
-                 positions(select(buffer.positions, transfer.rows))});
+                 positions(select(plan.positions_of(buffer), plan.rows_of(transfer)))});
           };
-          for (const Transfer& send : plan.steps[s].sends) note(send, plan.rank, send.peer, sent);
-          for (const Transfer& receive : plan.steps[s].receives)
+          for (const Transfer& send : plan.sends_of(plan.steps[s])) note(send, plan.rank, send.peer, sent);
+          for (const Transfer& receive : plan.receives_of(plan.steps[s]))
             note(receive, receive.peer, plan.rank, received);
         }
       }
@@ -122,15 +123,15 @@ TEST(Plans, UseOnlyWhatEarlierStepsBrought) {
       for (const RankPlan& plan : plans_of(strategy, problem)) {
         std::map<int, std::size_t> arrival;
         for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-          for (const Transfer& receive : plan.steps[s].receives) arrival[receive.buffer] = s;
+          for (const Transfer& receive : plan.receives_of(plan.steps[s])) arrival[receive.buffer] = s;
         }
         for (std::size_t s = 0; s < plan.steps.size(); ++s) {
           const auto read = [&](int buffer) {
             if (buffer < kOwnBuffers || arrival.count(buffer) == 0) return;
             EXPECT_LT(arrival[buffer], s) << describe(strategy, problem);
           };
-          for (const Transfer& send : plan.steps[s].sends) read(send.buffer);
-          for (const Tile& tile : plan.steps[s].tiles) {
+          for (const Transfer& send : plan.sends_of(plan.steps[s])) read(send.buffer);
+          for (const Tile& tile : plan.tiles_of(plan.steps[s])) {
             for (const int buffer : {tile.keys, tile.queries, tile.output_gradients, tile.statistics})
               read(buffer);
           }
@@ -149,15 +150,15 @@ std::map<int, std::pair<std::size_t, std::size_t>> steps_of_use(const RankPlan& 
   };
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
-    for (const auto* transfers : {&step.sends, &step.receives}) {
-      for (const Transfer& transfer : *transfers) note(transfer.buffer, s);
+    for (const auto transfers : {plan.sends_of(step), plan.receives_of(step)}) {
+      for (const Transfer& transfer : transfers) note(transfer.buffer, s);
     }
-    for (const Tile& tile : step.tiles) {
+    for (const Tile& tile : plan.tiles_of(step)) {
       for (const int buffer : {tile.keys, tile.queries, tile.output_gradients, tile.statistics, tile.into,
                                tile.lse, tile.key_gradients})
         note(buffer, s);
     }
-    for (const Merge& merge : step.merges) {
+    for (const Merge& merge : plan.merges_of(step)) {
       note(merge.from, s);
       note(merge.into, s);
     }
@@ -180,9 +181,7 @@ TEST(Plans, ShareMemoryOnlyBetweenBuffersThatNeverMeet) {
         const auto use = steps_of_use(plan);
         const auto bytes = [&](int index) {
           const Buffer& buffer = buffer_of(plan, index);
-          return Interval{buffer.offset,
-                          buffer.offset + tokens_in(buffer.positions) *
-                                              bytes_per_row(problem, buffer.payload, buffer.heads)};
+          return Interval{buffer.offset, buffer.offset + bytes_of(problem, buffer)};
         };
         for (auto a = use.lower_bound(kOwnBuffers); a != use.end(); ++a) {
           EXPECT_GE(bytes(a->first).begin, 0);
@@ -208,8 +207,9 @@ TEST(Plans, DeliverEveryGlobalRowThatIsComputedAcrossRanks) {
       std::vector<std::int64_t> delivered;
       for (const RankPlan& plan : plans_of(planner("halo"), problem)) {
         for (const Delivery& delivery : plan.deliveries) {
-          const auto rows = positions(select(buffer_of(plan, kOwnQueries).positions, delivery.rows));
-          EXPECT_EQ(rows, positions(buffer_of(plan, delivery.from).positions));
+          const auto rows =
+              positions(select(plan.positions_of(buffer_of(plan, kOwnQueries)), plan.rows_of(delivery)));
+          EXPECT_EQ(rows, positions(plan.positions_of(buffer_of(plan, delivery.from))));
           delivered.insert(delivered.end(), rows.begin(), rows.end());
         }
       }
@@ -273,9 +273,9 @@ TEST(Bytes, OfTheHaloDependOnTheWindowAlone) {
                       4,
                       4};
       for (int rank = 0; rank + 1 < ranks; ++rank) {
-        EXPECT_EQ(audit(problem, plan_halo(problem, rank)).bytes_sent(), 2 * 50 * 2 * 8 * 4);
+        EXPECT_EQ(audit(problem, plan_halo(problem)(rank)).bytes_sent(), 2 * 50 * 2 * 8 * 4);
       }
-      EXPECT_EQ(audit(problem, plan_halo(problem, ranks - 1)).bytes_sent(), 0);
+      EXPECT_EQ(audit(problem, plan_halo(problem)(ranks - 1)).bytes_sent(), 0);
     }
   }
 }
@@ -330,8 +330,8 @@ TEST(Memory, OfARingIsTwoBlocksAndOfAnAllgatherTheWholeSequence) {
                   4,
                   4};
   const std::int64_t block = 2 * n * 16 * 4;
-  EXPECT_EQ(plan_ring(problem, 3).arena_bytes, 2 * block);
-  EXPECT_EQ(plan_allgather(problem, 3).arena_bytes, ranks * block);
+  EXPECT_EQ(plan_ring(problem)(3).arena_bytes, 2 * block);
+  EXPECT_EQ(plan_allgather(problem)(3).arena_bytes, ranks * block);
 }
 
 TEST(Balance, OfCausalLayoutsMeetsTheClosedForm) {

@@ -88,7 +88,7 @@ double Forecast::seconds() const {
 }
 
 double predict_seconds(const Problem& problem, const Machine& machine, Interval ranks,
-                       const std::function<RankPlan(int rank)>& plan_of, bool overlap) {
+                       const PlanRank& plan_of, bool overlap) {
   Forecast forecast(machine, problem.layout.ranks, overlap);
   tbb::parallel_for(static_cast<int>(ranks.begin), static_cast<int>(ranks.end),
                     [&](int rank) { forecast.add(rank, price(problem, machine, plan_of(rank))); });

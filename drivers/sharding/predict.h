@@ -5,7 +5,6 @@
 // touches beside its tiles follows. Ranks wait for each other's steps.
 #pragma once
 
-#include <functional>
 #include <mutex>
 #include <vector>
 
@@ -48,6 +47,6 @@ class Forecast {
 
 /// The same of the plans of `ranks`, which `plan_of` makes, called by several threads.
 double predict_seconds(const Problem& problem, const Machine& machine, Interval ranks,
-                       const std::function<RankPlan(int rank)>& plan_of, bool overlap);
+                       const PlanRank& plan_of, bool overlap);
 
 }  // namespace longseq

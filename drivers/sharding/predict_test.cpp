@@ -37,8 +37,7 @@ Machine simple_machine(double flops, double bandwidth) {
 
 double predicted_of(Interval ranks, const Problem& problem, const Machine& machine, const char* strategy,
                     bool overlap) {
-  return predict_seconds(
-      problem, machine, ranks, [&](int rank) { return planner(strategy).plan(problem, rank); }, overlap);
+  return predict_seconds(problem, machine, ranks, planner(strategy).prepare(problem), overlap);
 }
 
 double predicted(const Problem& problem, const Machine& machine, const char* strategy, bool overlap = true) {

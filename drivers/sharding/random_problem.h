@@ -43,7 +43,7 @@ inline Problem random_problem(Random& random) {
 }
 
 /// Every position of a shard, one by one.
-inline std::vector<std::int64_t> positions(const Shard& shard) {
+inline std::vector<std::int64_t> positions(ShardView shard) {
   std::vector<std::int64_t> list;
   for (const longseq::Run& run : shard) {
     for (std::int64_t t = 0; t < run.count; ++t) list.push_back(run.at(t));

@@ -3,8 +3,8 @@
 
 namespace longseq {
 
-RankPlan plan_ring(const Problem& problem, int rank) {
-  return plan_party_ring(problem, rank, 1);
+PlanRank plan_ring(const Problem& problem) {
+  return party_ring(problem, 1);
 }
 
 }  // namespace longseq

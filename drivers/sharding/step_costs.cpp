@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -19,15 +20,15 @@ constexpr double kRead = 0.75;
 constexpr double kWrite = 1.5;
 constexpr double kChange = 1.5;  // read and written back
 
-double compute_seconds(const Problem& problem, const Machine& machine, const Step& step) {
+double compute_seconds(const Problem& problem, const Machine& machine, std::span<const Tile> tiles) {
   const KernelCosts& costs = machine.costs(problem.pass);
   const auto numbers = static_cast<double>(problem.batch * problem.head_dim);  // of a row and head
-  double seconds = step.tiles.empty() ? 0 : costs.call;
+  double seconds = tiles.empty() ? 0 : costs.call;
   // Rows that begin alike are loaded once for all their keys.
   using Loaded = std::pair<std::tuple<int, std::int64_t, std::int64_t>,  // queries, first row and head
                            double>;                                      // rows of all heads
   boost::container::small_vector<Loaded, 4> query_rows;
-  for (const Tile& tile : step.tiles) {
+  for (const Tile& tile : tiles) {
     const Run query_run = tile.query_positions;
     const Run key_run = tile.key_positions;
     const auto heads = static_cast<double>(tile.heads.size());
@@ -93,8 +94,8 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
   for (std::size_t s = 0; s < plan.steps.size(); ++s) {
     const Step& step = plan.steps[s];
     StepCost cost;
-    cost.compute = compute_seconds(problem, machine, step);
-    for (const Transfer& receive : step.receives)
+    cost.compute = compute_seconds(problem, machine, plan.tiles_of(step));
+    for (const Transfer& receive : plan.receives_of(step))
       cost.incoming.push_back({receive.peer, static_cast<double>(bytes_of(problem, plan, receive))});
     double touched = 0;  // bytes of the memory's bandwidth
     for (int peer = 0; step.allgather_keys && peer < problem.layout.ranks; ++peer) {
@@ -111,7 +112,8 @@ std::vector<StepCost> price(const Problem& problem, const Machine& machine, cons
     const bool last = s + 1 == plan.steps.size();  // what is set to zero after it counts, too
     for (; zero != starts.zeros.end() && (last || zero->step == s); ++zero)
       touched += kWrite * bytes_in(problem, plan, *zero);
-    for (const Merge& merge : step.merges) touched += (kRead + kChange) * bytes_in(problem, plan, merge.from);
+    for (const Merge& merge : plan.merges_of(step))
+      touched += (kRead + kChange) * bytes_in(problem, plan, merge.from);
     cost.merge = touched / machine.memory_bandwidth;
     steps.push_back(std::move(cost));
   }

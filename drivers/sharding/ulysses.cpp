@@ -3,8 +3,8 @@
 
 namespace longseq {
 
-RankPlan plan_ulysses(const Problem& problem, int rank) {
-  return plan_party_ring(problem, rank, problem.layout.ranks);
+PlanRank plan_ulysses(const Problem& problem) {
+  return party_ring(problem, problem.layout.ranks);
 }
 
 }  // namespace longseq

@@ -16,14 +16,14 @@ int usp_degree(const Problem& problem) {
   return degree;
 }
 
-RankPlan plan_usp(const Problem& problem, int rank) {
+PlanRank plan_usp(const Problem& problem) {
   const int degree = usp_degree(problem);
   if (problem.layout.ranks % degree != 0) {
     throw std::invalid_argument(fmt::format(
         "ulysses-degree is {} with {} ranks; expected a divisor of the ranks; hint: 0 chooses one", degree,
         problem.layout.ranks));
   }
-  return plan_party_ring(problem, rank, degree);
+  return party_ring(problem, degree);
 }
 
 }  // namespace longseq
