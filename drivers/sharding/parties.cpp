@@ -18,6 +18,7 @@ Parties::Parties(const Problem& problem, int degree)
       layout_(problem.layout),
       degree_(degree),
       count_(problem.layout.ranks / degree),
+      everything_(pattern_.kind == PatternKind::full && !pattern_.causal),
       windows_(pattern_.kind == PatternKind::local || pattern_.kind == PatternKind::global) {
   shards_.reserve(static_cast<std::size_t>(count_));
   views_.reserve(shards_.capacity());
@@ -63,8 +64,10 @@ std::array<Rows, 2> Parties::portions(int party, int member) const {
 /// Between stripes keys_seen_by is only a hull: a window shorter than the stride passes most ranks by, and is
 /// asked exactly.
 Parties::Need Parties::need(int party, const Run& keys) const {
+  const auto& views = views_[static_cast<std::size_t>(party)];
+  if (everything_) return views.empty() ? Need::none : Need::all;
   Need most = Need::none;
-  for (const View& view : views_[static_cast<std::size_t>(party)]) {
+  for (const View& view : views) {
     const bool exact = view.queries.stride == 1 || !windows_;
     if (exact && view.keys.first.contains(keys.start) && view.keys.first.contains(keys.last()))
       return Need::all;

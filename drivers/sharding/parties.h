@@ -14,7 +14,6 @@ struct Incoming {
   Rows served{};  // by their owner
 
   Rows all() const;
-  bool empty() const { return passed.empty() && served.empty(); }
 };
 
 class Parties {
@@ -67,6 +66,7 @@ class Parties {
   const Layout& layout_;
   int degree_;
   int count_;
+  bool everything_;                                             // is seen by all
   bool windows_;                                                // see need()
   std::vector<Shard> shards_;                                   // [party]
   std::vector<boost::container::small_vector<View, 2>> views_;  // [party]: each is asked for many times

@@ -1,5 +1,6 @@
 #include "drivers/sharding/party_ring.h"
 
+#include <array>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -167,14 +168,15 @@ class PartyRing {
     const std::size_t home = first_step() + static_cast<std::size_t>(parties_.count());  // gradients are
     plan_.step_at(home - 1);
     compute_own(first_step(), 0, halves ? 2 : 1);
-    Held held;
-    Incoming given;  // of the own keys, to the party `hop` places after this one
+    std::array<Held, 2> both;  // of this hop and the next
+    Rows given;                // of the own keys, to the party `hop` places after this one
     for (int hop = 0; hop < parties_.count(); ++hop) {
       const std::size_t step = first_step() + static_cast<std::size_t>(hop);
       const bool last = hop + 1 == parties_.count();
-      Incoming given_next = last ? Incoming{} : given_to(parties_.around(party_ + hop + 1));
+      Held& held = both[static_cast<std::size_t>(hop % 2)];
+      Held& next = both[static_cast<std::size_t>(1 - hop % 2)];
+      const Incoming given_next = last ? Incoming{} : given_to(parties_.around(party_ + hop + 1));
       if (!held.rows.empty()) take_in(step, hop, held);
-      Held next;
       if (!last) {
         if (!held.onward.empty())
           plan_.send(step, peer_in(party_ + 1), held.buffer, within(held.rows, held.onward), kv_heads_);
@@ -183,10 +185,9 @@ class PartyRing {
       }
       if (hop > 0 && backward()) {
         return_gradients(step + 1, hop, held);
-        receive_gradients(step + 1, hop, difference(given.all(), given_next.passed));
+        receive_gradients(step + 1, hop, difference(given, given_next.passed));
       }
-      held = std::move(next);
-      given = std::move(given_next);
+      if (backward()) given = given_next.all();
     }
     if (halves) compute_own(home, 1, 2);
   }
@@ -239,11 +240,13 @@ class PartyRing {
     }
   }
 
-  /// Receives what is needed of the owner's keys into a new buffer, if anything.
+  /// Receives what is needed of the owner's keys into a new buffer, if anything: what is held then.
   void receive(std::size_t step, int owner, Held& held) {
-    Incoming incoming = parties_.rows_to(party_, owner);
-    if (incoming.empty()) return;
+    const Incoming incoming = parties_.rows_to(party_, owner);
     held.rows = incoming.all();
+    held.passed = incoming.passed;
+    held.onward.clear();
+    if (held.rows.empty()) return;
     const int next = parties_.around(party_ + 1), before = parties_.around(party_ - 1);
     if (next != owner) held.onward = parties_.rows_to(next, owner).passed;
     held.buffer = new_buffer(Payload::keys, owner, held.rows);
@@ -259,7 +262,6 @@ class PartyRing {
       from(before, incoming.passed);
     }
     from_owner(incoming.served);
-    held.passed = std::move(incoming.passed);
   }
 
   /// The gradients of keys that were held at a hop: passed on, or sent home.

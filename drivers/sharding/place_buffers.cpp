@@ -12,10 +12,10 @@
 namespace longseq {
 namespace {
 
-constexpr std::int64_t kArenaAlignment = 64;
+constexpr std::int64_t kArenaAlignment = 64;  // a power of two
 
 std::int64_t aligned(std::int64_t bytes) {
-  return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  return (bytes + kArenaAlignment - 1) & -kArenaAlignment;
 }
 
 /// First and last step of use.
@@ -104,6 +104,13 @@ class Arena {
   }
 
   void give_back(Interval place) {
+    if (place.end == end_) {
+      end_ = place.begin;
+      if (gaps_.empty() || gaps_.back().end != end_) return;
+      end_ = gaps_.back().begin;
+      gaps_.pop_back();
+      return;
+    }
     auto gap =
         std::lower_bound(gaps_.begin(), gaps_.end(), place.begin,
                          [](const Interval& other, std::int64_t begin) { return other.begin < begin; });
@@ -114,10 +121,6 @@ class Arena {
     }
     if (gap != gaps_.begin() && std::prev(gap)->end == gap->begin) {
       std::prev(gap)->end = gap->end;
-      gap = std::prev(gaps_.erase(gap));
-    }
-    if (gap->end == end_) {
-      end_ = gap->begin;
       gaps_.erase(gap);
     }
   }

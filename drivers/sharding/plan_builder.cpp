@@ -80,9 +80,9 @@ PlanBuilder::PlanBuilder(const Problem& problem, int rank) : problem_(problem) {
 }
 
 template <class T>
-void PlanBuilder::List<T>::add(std::size_t step, const T& element) {
-  elements.push_back(element);
+T& PlanBuilder::List<T>::add(std::size_t step) {
   steps.push_back(static_cast<std::int32_t>(step));
+  return elements.emplace_back();
 }
 
 template <class T>
@@ -92,7 +92,7 @@ void PlanBuilder::List<T>::sort() {
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return steps[a] < steps[b]; });
   List sorted;
-  for (const std::size_t i : order) sorted.add(static_cast<std::size_t>(steps[i]), elements[i]);
+  for (const std::size_t i : order) sorted.add(static_cast<std::size_t>(steps[i])) = elements[i];
   *this = std::move(sorted);
 }
 
@@ -115,11 +115,13 @@ int PlanBuilder::add_buffer(Payload payload, ShardView positions, Interval heads
 }
 
 int PlanBuilder::add_buffer(Payload payload, ShardView shard, RowsView rows, Interval heads) {
-  Buffer buffer{.payload = payload, .rows = count_rows(rows), .heads = heads};
+  Buffer& buffer = plan_.buffers.emplace_back();
+  buffer.payload = payload;
+  buffer.heads = heads;
+  buffer.rows = count_rows(rows);
   buffer.positions.begin = static_cast<std::int32_t>(plan_.runs.size());
   for_each_selected_run(shard, rows, [&](const Run& run) { plan_.runs.push_back(run); });
   buffer.positions.end = static_cast<std::int32_t>(plan_.runs.size());
-  plan_.buffers.push_back(buffer);
   return static_cast<int>(plan_.buffers.size()) - 1;
 }
 
@@ -131,7 +133,7 @@ int PlanBuilder::add_buffer_at(std::int64_t offset, Payload payload, ShardView p
 
 Slice PlanBuilder::append(RowsView rows) {
   const auto begin = static_cast<std::int32_t>(plan_.intervals.size());
-  plan_.intervals.insert(plan_.intervals.end(), rows.begin(), rows.end());
+  for (const Interval& interval : rows) plan_.intervals.push_back(interval);
   return {begin, static_cast<std::int32_t>(plan_.intervals.size())};
 }
 
@@ -140,8 +142,15 @@ Step& PlanBuilder::step_at(std::size_t step) {
   return plan_.steps[step];
 }
 
+void PlanBuilder::fill(Transfer& transfer, int peer, int buffer, RowsView rows, Interval heads) {
+  transfer.peer = peer;
+  transfer.buffer = buffer;
+  transfer.rows = append(rows);
+  transfer.heads = heads;
+}
+
 void PlanBuilder::send(std::size_t step, int peer, int buffer, RowsView rows, Interval heads) {
-  sends_.add(step, {peer, buffer, append(rows), heads});
+  fill(sends_.add(step), peer, buffer, rows, heads);
 }
 
 void PlanBuilder::send(std::size_t step, int peer, int buffer, RowsView rows) {
@@ -153,7 +162,7 @@ void PlanBuilder::send(std::size_t step, int peer, int buffer) {
 }
 
 void PlanBuilder::receive(std::size_t step, int peer, int buffer, RowsView rows, Interval heads) {
-  receives_.add(step, {peer, buffer, append(rows), heads});
+  fill(receives_.add(step), peer, buffer, rows, heads);
 }
 
 void PlanBuilder::receive(std::size_t step, int peer, int buffer, RowsView rows) {
@@ -165,7 +174,10 @@ void PlanBuilder::receive(std::size_t step, int peer, int buffer) {
 }
 
 void PlanBuilder::merge(std::size_t step, int from, int into, RowsView into_rows) {
-  merges_.add(step, {from, into, append(into_rows)});
+  Merge& merge = merges_.add(step);
+  merge.from = from;
+  merge.into = into;
+  merge.rows = append(into_rows);
 }
 
 void PlanBuilder::deliver(int from, RowsView own_rows) {
@@ -176,7 +188,7 @@ bool PlanBuilder::compute(std::size_t step, const Tile& buffers, RowsView query_
   return compute(step, buffers, seeing_runs(problem_.pattern, positions_of(buffers.queries), query_rows));
 }
 
-bool PlanBuilder::compute(std::size_t step, Tile buffers, const SeeingRuns& queries) {
+bool PlanBuilder::compute(std::size_t step, const Tile& buffers, const SeeingRuns& queries) {
   std::int64_t query_rows = 0;
   for (const SeeingRun& own : queries) query_rows += own.rows.size();
   const bool divided = query_rows < buffer(buffers.queries).rows;
@@ -186,15 +198,17 @@ bool PlanBuilder::compute(std::size_t step, Tile buffers, const SeeingRuns& quer
     for_each_run(positions_of(buffers.keys), [&](const Run& keys, std::int64_t first) {
       if (!sees_any(own.seen, keys)) return;
       const Interval taken = divided ? keys_to_take(own.seen, keys) : Interval{0, keys.count};
-      buffers.key_rows = taken.shifted(first);
-      buffers.key_positions = keys.slice(taken);
-      const Interval seeing = rows_to_take(problem_.pattern, own.queries, buffers.key_positions);
+      const Run taken_keys = keys.slice(taken);
+      const Interval seeing = rows_to_take(problem_.pattern, own.queries, taken_keys);
       if (seeing.empty()) return;
-      buffers.query_rows = seeing.shifted(own.rows.begin);
-      buffers.query_positions = own.queries.slice(seeing);
       for_each_whole_group(problem_, heads, [&](Interval part) {
-        buffers.heads = part;
-        tiles_.add(step, buffers);
+        Tile& tile = tiles_.add(step);
+        tile = buffers;
+        tile.query_rows = seeing.shifted(own.rows.begin);
+        tile.query_positions = own.queries.slice(seeing);
+        tile.key_rows = taken.shifted(first);
+        tile.key_positions = taken_keys;
+        tile.heads = part;
       });
     });
   }

@@ -61,7 +61,7 @@ class PlanBuilder {
   /// that is a part of the buffer's queries which sees few of them, to those that are seen; heads (all of the
   /// query buffer's if there are none in `buffers`) where a key head serves only some of its query heads.
   /// Gives whether there are any.
-  bool compute(std::size_t step, Tile buffers, const SeeingRuns& queries);
+  bool compute(std::size_t step, const Tile& buffers, const SeeingRuns& queries);
   bool compute(std::size_t step, const Tile& buffers, RowsView query_rows);
 
   /// The plan, its buffers placed. Nothing is added after it.
@@ -74,12 +74,14 @@ class PlanBuilder {
     std::vector<T> elements;
     std::vector<std::int32_t> steps;  // [element]
 
-    void add(std::size_t step, const T& element);
+    /// To be filled where it lies: a copy of what was just written waits for it to reach the cache.
+    T& add(std::size_t step);
     /// By step; those of one in the order in which they came.
     void sort();
   };
 
   Slice append(RowsView rows);
+  void fill(Transfer& transfer, int peer, int buffer, RowsView rows, Interval heads);
   /// The list by steps, and where each step has its own.
   template <class T>
   std::vector<T> in_order(List<T>& list, Slice Step::*slice);
