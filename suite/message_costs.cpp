@@ -58,6 +58,7 @@ double shift_rate(MPI_Comm comm, std::vector<char>& out, std::vector<char>& in, 
     barrier_watched(comm);
   };
   constexpr int kColdTrips = 7;
+  const WatchedCall call("a shift of messages");
   double shift = median_of(cold ? kColdTrips : trips_for(size), exchange, forget);
   MPI_Allreduce(MPI_IN_PLACE, &shift, 1, MPI_DOUBLE, MPI_MAX, comm);
   return static_cast<double>(size) / shift;
@@ -82,6 +83,7 @@ MessageCosts measure_messages(MPI_Comm comm, std::int64_t cache_bytes) {
     double half = 0;
     if (rank == 0 || rank == last) {
       const int peer = rank == 0 ? last : 0;
+      const WatchedCall call("a ping-pong of messages");
       half = 0.5 * median_of(trips_for(size), [&] {
                if (rank == 0) {
                  MPI_Send(out.data(), count, MPI_BYTE, peer, kTag, comm);
