@@ -41,10 +41,10 @@ const Command& command() {
 
 /// All ranks' shares of the passes that a case runs.
 struct Planned {
-  std::vector<Problem> problems;  // of the passes
-  std::vector<PlanAudit> audits;  // of the passes
-  std::int64_t most_bytes = 0;    // of one rank, scratch and inputs included
-  double seconds = 0;             // predicted, of the passes that count; without a machine 0
+  std::vector<Problem> problems;                       // of the passes
+  std::vector<PlanAudit> audits;                       // of the passes
+  std::int64_t most_bytes = 0;                         // of one rank, scratch and inputs included
+  std::vector<std::optional<Prediction>> predictions;  // of the passes, if they count and there is a machine
 };
 
 /// A plan of some megabytes comes and goes for each rank: else glibc would give its pages back to the system
@@ -81,7 +81,10 @@ Planned plan_all(const Problem& problem, const Case& c, int ranks, const std::op
   });
   for (std::size_t pass = 0; pass < planned.audits.size(); ++pass)
     expect_every_pair(planned.problems[pass], planned.audits[pass].pairs);
-  for (const Forecast& forecast : forecasts) planned.seconds += forecast.seconds();
+  planned.predictions.resize(planned.problems.size());
+  for (std::size_t pass = 0; pass < forecasts.size(); ++pass) {
+    if (counts(c, planned.problems[pass].pass)) planned.predictions[pass] = forecasts[pass].of_slowest();
+  }
   return planned;
 }
 
@@ -119,16 +122,34 @@ void print_pass(const Problem& problem, const PlanAudit& audit, int ranks) {
     fmt::print("  FLOPs per byte sent   {:.4g}\n", flops / static_cast<double>(audit.bytes_sent));
 }
 
+void print_prediction(const Prediction& prediction) {
+  const RankTime& time = prediction.time;
+  const CriticalPath& path = prediction.path;
+  const auto percent = [&](double seconds) { return time.total > 0 ? 100 * seconds / time.total : 0; };
+  fmt::print(
+      "  predicted             {:.4g} s, rank {}: {:.1f} % computing, {:.1f} % copying, {:.1f} % waiting, "
+      "{:.1f} % joining\n",
+      time.total, prediction.rank, percent(time.compute), percent(time.copying), percent(time.waiting),
+      percent(time.joining));
+  fmt::print(
+      "  critical path         {:.1f} % work, {:.1f} % messages, {:.1f} % joining; from rank to rank {} "
+      "times\n",
+      percent(path.work), percent(path.messages), percent(path.joining), path.hand_overs);
+}
+
 void print(const Case& c, const Planned& planned, int ranks, const std::optional<Machine>& machine) {
   fmt::print("{} on {} ranks\n", label(c), ranks);
   fmt::print("  tokens per rank       {:.1f}\n", static_cast<double>(c.seq_len) / static_cast<double>(ranks));
   fmt::print("  memory per rank       {} at most\n", gibibytes(static_cast<double>(planned.most_bytes)));
   for (std::size_t pass = 0; pass < planned.problems.size(); ++pass) {
-    if (counts(c, planned.problems[pass].pass))
-      print_pass(planned.problems[pass], planned.audits[pass], ranks);
+    if (!counts(c, planned.problems[pass].pass)) continue;
+    print_pass(planned.problems[pass], planned.audits[pass], ranks);
+    if (planned.predictions[pass]) print_prediction(*planned.predictions[pass]);
   }
   if (!machine) return;
-  fmt::print("  predicted time        {:.4g} s of a repetition on {}\n", planned.seconds, machine->name);
+  double seconds = 0;
+  for (const auto& prediction : planned.predictions) seconds += prediction ? prediction->time.total : 0;
+  fmt::print("  predicted time        {:.4g} s of a repetition on {}\n", seconds, machine->name);
 }
 
 }  // namespace

@@ -64,8 +64,9 @@ Prospect foresee(const Launch& launch, const Case& c, const Problem& problem) {
   if (prospect.picked) names = runnable_strategies(launch, c, problem);
   ThreadTeam team(threads_for(c.threads, launch.placement), launch.placement);
   const Machine machine = measure_machine(launch.comm, team, launch.placement, launch.calibration, c);
-  // Rank 0 simulates all ranks; of more than that, each predicts itself.
-  const bool by_rank_0 = launch.ranks <= kMostSimulated;
+  // Rank 0 simulates all ranks; of more than it plans in an instant, each predicts itself.
+  constexpr int kMostByOne = 256;
+  const bool by_rank_0 = launch.ranks <= kMostByOne;
   const Interval ranks = by_rank_0 ? Interval{0, launch.ranks} : Interval{launch.rank, launch.rank + 1};
   std::vector<double> own(names.size()), seconds(names.size());
   if (launch.rank == 0 || !by_rank_0)

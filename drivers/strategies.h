@@ -24,7 +24,7 @@ std::vector<std::string> valid_strategies(const Problem& forward);
 void expand_strategies(Sweep& sweep, int ranks);
 
 /// Predicted seconds of one repetition of the case by each of some strategies, on the slowest of `ranks`: all
-/// of them, or, of more than are simulated together, any.
+/// of them, or some, each as if it never waited for a late one.
 std::vector<double> predict_strategies(const Case& c, const Problem& forward, const Machine& machine,
                                        Interval ranks, const std::vector<std::string>& names);
 

@@ -5,6 +5,7 @@
 // touches beside its tiles follows. Ranks wait for each other's steps.
 #pragma once
 
+#include <cstdint>
 #include <mutex>
 #include <vector>
 
@@ -14,38 +15,71 @@
 
 namespace longseq {
 
+/// Where a rank's time goes, s.
 struct RankTime {
   double total = 0;
   double compute = 0;
   double copying = 0;  // within the node
   double waiting = 0;  // for messages and for others
+  double joining = 0;  // and what else touches memory beside the tiles
 };
 
-/// All ranks' times, step by step: `ranks[r]` is what price() gave for rank r.
-std::vector<RankTime> simulate(const Machine& machine, const std::vector<std::vector<StepCost>>& ranks,
-                               bool overlap);
+/// What a rank's time is made of, s, if it is followed back to whoever was waited for.
+struct CriticalPath {
+  double work = 0;      // computing, and copying beside it
+  double messages = 0;  // between those that are there
+  double joining = 0;
+  int hand_overs = 0;  // from one rank to another
+};
 
-inline constexpr int kMostSimulated = 256;  // together: a few MB
+struct Prediction {
+  int rank = 0;
+  RankTime time;
+  CriticalPath path;
+};
 
-/// The time of a pass on a machine, of its slowest rank. Up to kMostSimulated ranks are simulated together;
-/// of more, each is taken by itself, as if it never waited for a late one, and its steps are not kept.
+/// Of more ranks each is taken by itself, as if it never waited for a late one, and its steps are not kept: a
+/// ring of so many has 16 million steps, in some 400 MB.
+inline constexpr int kMostSimulated = 4096;
+
+/// The time of a pass on a machine.
 class Forecast {
  public:
-  Forecast(const Machine& machine, int ranks, bool overlap);
+  /// `together`: all the problem's ranks are added and, if they are not too many, simulated step by step.
+  Forecast(const Machine& machine, int ranks, bool overlap, bool together = true);
   /// What price() gave for the rank. Ranks may be added in any order and by several threads.
-  void add(int rank, std::vector<StepCost> steps);
-  double seconds() const;
+  void add(int rank, const std::vector<StepCost>& steps);
+  /// Once all are added.
+  Prediction of_slowest() const;
+  /// Of each, if they are simulated.
+  std::vector<Prediction> of_ranks() const;
 
  private:
+  struct Step {
+    float busy;             // s
+    float arrival;          // s that messages need once both ends are there
+    float joining;          // s
+    std::int32_t peer_end;  // of those that it waits for
+  };
+  struct Steps {
+    std::vector<Step> steps;
+    std::vector<std::int32_t> peers;
+    RankTime time;  // without waiting
+  };
+  struct Simulation {
+    std::vector<double> ends;  // [rank]
+    std::vector<CriticalPath> paths;
+  };
+  Simulation simulate() const;
+
   const Machine& machine_;
   bool overlap_;
-  bool simulated_;
-  std::vector<std::vector<StepCost>> ranks_;  // if they are simulated
+  std::vector<Steps> ranks_;  // if they are simulated
   std::mutex adding_;
-  double slowest_ = 0;  // if not
+  Prediction slowest_;  // if not
 };
 
-/// The same of the plans of `ranks`, which `plan_of` makes, called by several threads.
+/// The seconds of the slowest of `ranks`, whose plans `plan_of` makes, called by several threads.
 double predict_seconds(const Problem& problem, const Machine& machine, Interval ranks,
                        const PlanRank& plan_of, bool overlap);
 
