@@ -126,10 +126,10 @@ TEST(Predict, MemoryIsTouchedByOwnTensorsCopiesAndZeros) {
 TEST(Predict, ARankWaitsForALateOne) {
   const Machine machine = simple_machine(1, 1e30);
   Forecast forecast(machine, 2, true);
-  forecast.add(0, {{5, 0, {}}, {1, 0, {}}, {1, 0, {}}});
+  forecast.add(0, {{5, 0, {}}, {3, 0, {}}, {1, 0, {}}});
   forecast.add(1, {{1, 0, {}}, {1, 0, {{0, 1.0}}}, {1, 0, {}}});
   const std::vector<Prediction> of = forecast.of_ranks();
-  EXPECT_DOUBLE_EQ(of[0].time.total, 7);
+  EXPECT_DOUBLE_EQ(of[0].time.total, 9);
   // Its second step's message starts at 5, when rank 0 gets there; in its third it waits for nobody.
   EXPECT_DOUBLE_EQ(of[1].time.total, 6);
   EXPECT_DOUBLE_EQ(of[1].time.waiting, 3);
