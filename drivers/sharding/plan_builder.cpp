@@ -80,12 +80,6 @@ PlanBuilder::PlanBuilder(const Problem& problem, int rank) : problem_(problem) {
 }
 
 template <class T>
-T& PlanBuilder::List<T>::add(std::size_t step) {
-  steps.push_back(static_cast<std::int32_t>(step));
-  return elements.emplace_back();
-}
-
-template <class T>
 void PlanBuilder::List<T>::sort() {
   std::vector<std::size_t> order(steps.size());
   std::iota(order.begin(), order.end(), 0);
@@ -146,31 +140,7 @@ void PlanBuilder::fill(Transfer& transfer, int peer, int buffer, RowsView rows, 
   transfer.peer = peer;
   transfer.buffer = buffer;
   transfer.rows = append(rows);
-  transfer.heads = heads;
-}
-
-void PlanBuilder::send(std::size_t step, int peer, int buffer, RowsView rows, Interval heads) {
-  fill(sends_.add(step), peer, buffer, rows, heads);
-}
-
-void PlanBuilder::send(std::size_t step, int peer, int buffer, RowsView rows) {
-  send(step, peer, buffer, rows, this->buffer(buffer).heads);
-}
-
-void PlanBuilder::send(std::size_t step, int peer, int buffer) {
-  send(step, peer, buffer, all_rows(buffer));
-}
-
-void PlanBuilder::receive(std::size_t step, int peer, int buffer, RowsView rows, Interval heads) {
-  fill(receives_.add(step), peer, buffer, rows, heads);
-}
-
-void PlanBuilder::receive(std::size_t step, int peer, int buffer, RowsView rows) {
-  receive(step, peer, buffer, rows, this->buffer(buffer).heads);
-}
-
-void PlanBuilder::receive(std::size_t step, int peer, int buffer) {
-  receive(step, peer, buffer, all_rows(buffer));
+  transfer.heads = heads.empty() ? this->buffer(buffer).heads : heads;
 }
 
 void PlanBuilder::merge(std::size_t step, int from, int into, RowsView into_rows) {

@@ -44,13 +44,16 @@ class PlanBuilder {
   /// A buffer at this place of the arena, for a collective.
   int add_buffer_at(std::int64_t offset, Payload payload, ShardView positions, Interval heads);
 
-  /// Rows of a buffer, of some heads or all, to or from a peer. A step that is named exists, and all before.
-  void send(std::size_t step, int peer, int buffer, RowsView rows, Interval heads);
-  void send(std::size_t step, int peer, int buffer, RowsView rows);
-  void send(std::size_t step, int peer, int buffer);
-  void receive(std::size_t step, int peer, int buffer, RowsView rows, Interval heads);
-  void receive(std::size_t step, int peer, int buffer, RowsView rows);
-  void receive(std::size_t step, int peer, int buffer);
+  /// Rows of a buffer to or from a peer, of all its heads or of some. A step that is named exists, and all
+  /// before it.
+  void send(std::size_t step, int peer, int buffer, RowsView rows, Interval heads = {}) {
+    fill(sends_.add(step), peer, buffer, rows, heads);
+  }
+  void send(std::size_t step, int peer, int buffer) { send(step, peer, buffer, all_rows(buffer)); }
+  void receive(std::size_t step, int peer, int buffer, RowsView rows, Interval heads = {}) {
+    fill(receives_.add(step), peer, buffer, rows, heads);
+  }
+  void receive(std::size_t step, int peer, int buffer) { receive(step, peer, buffer, all_rows(buffer)); }
   void merge(std::size_t step, int from, int into, RowsView into_rows);
   void deliver(int from, RowsView own_rows);
   void allgather_keys(std::size_t step) { step_at(step).allgather_keys = true; }
@@ -75,7 +78,10 @@ class PlanBuilder {
     std::vector<std::int32_t> steps;  // [element]
 
     /// To be filled where it lies: a copy of what was just written waits for it to reach the cache.
-    T& add(std::size_t step);
+    T& add(std::size_t step) {
+      steps.push_back(static_cast<std::int32_t>(step));
+      return elements.emplace_back();
+    }
     /// By step; those of one in the order in which they came.
     void sort();
   };
