@@ -26,6 +26,7 @@
 #include "suite/placement.h"
 #include "suite/sweep.h"
 #include "suite/threads.h"
+#include "suite/watchdog.h"
 
 namespace longseq {
 namespace {
@@ -201,6 +202,7 @@ template <class T>
 void attend_file(MPI_Comm comm, const Case& c, const Problem& problem, const TensorInput& input,
                  const CommandLine& line) {
   using A = Accumulator<T>;
+  const LongWork uneven;  // passes, and files
   int rank = 0;
   MPI_Comm_rank(comm, &rank);
   const Placement placement = find_placement(comm);

@@ -19,6 +19,7 @@
 #include "suite/code_version.h"
 #include "suite/progress.h"
 #include "suite/statistics.h"
+#include "suite/watchdog.h"
 
 namespace longseq {
 namespace {
@@ -74,6 +75,12 @@ void say_machine(const Launch& launch, const Environment& environment, const Thr
                           team.binding(), environment.simd_target, peak / 1e9, triad / 1e9));
 }
 
+/// Refuses before anything is measured.
+Writer open_results(const Launch& launch, const std::string& output, const Sweep& sweep) {
+  const LongWork file;
+  return Writer(launch.comm, output, configuration_id(sweep, launch.ranks, threads_for(0, launch.placement)));
+}
+
 /// Calibrates with the threads of the first case to be measured, and starts or continues the file.
 void calibrate_and_begin(Launch& launch, const Sweep& sweep, const CommandLine& line, Writer& writer) {
   Environment environment = read_environment(launch.comm);
@@ -82,6 +89,7 @@ void calibrate_and_begin(Launch& launch, const Sweep& sweep, const CommandLine& 
   ThreadTeam team(threads_for(first.threads, launch.placement), launch.placement);
   launch.calibration = calibrate(launch.comm, team, environment.l3_bytes / launch.placement.ranks_on_node);
   say_machine(launch, environment, team);
+  const LongWork file;
   writer.begin(run_header(environment, sweep, line, launch.calibration, team.binding()));
 }
 
@@ -117,7 +125,7 @@ int run_bench(Arguments arguments) {
   const auto cases = static_cast<std::int64_t>(sweep.cases.size());
 
   const std::string output = output_of(line, launch);
-  Writer writer(launch.comm, output, configuration_id(sweep, launch.ranks, threads_for(0, launch.placement)));
+  Writer writer = open_results(launch, output, sweep);
   if (writer.complete()) {
     say(launch,
         fmt::format("{} is already complete: {} cases, nothing to do", output, writer.finished_cases()));
@@ -140,8 +148,10 @@ int run_bench(Arguments arguments) {
     CaseRecord record = run_case(launch, prospect, show_repetitions(progress, c));
     record.columns.insert(record.columns.begin(), {"group", sweep.groups[static_cast<std::size_t>(index)], "",
                                                    "section of the sweep file"});
+    const LongWork file;
     writer.append(record);
   }
+  const LongWork file;
   writer.finish();
   progress.clear();
   return conclude(launch, output);

@@ -4,6 +4,7 @@
 #include <mpi.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdio>
@@ -15,12 +16,15 @@
 #include <string_view>
 #include <thread>
 
+#include "suite/watchdog.h"
+
 namespace longseq {
 namespace {
 
 constexpr int kBadInput = 2;
 constexpr int kFailure = 1;
-constexpr std::chrono::seconds kPatience{5};  // for the other ranks to fail as well
+constexpr std::chrono::seconds kMoment{5};  // for the other ranks to fail as well
+constexpr double kOfWatchdog = 0.25;          // and less than theirs with this one, which would say less
 
 struct Failure {
   std::string message;
@@ -60,7 +64,10 @@ bool is_first_of_launch() {
 bool all_ranks_arrive() {
   MPI_Request request = MPI_REQUEST_NULL;
   MPI_Ibarrier(MPI_COMM_WORLD, &request);
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  std::chrono::duration<double> patience = kMoment;
+  if (watchdog_seconds() > 0)
+    patience = std::min(patience, std::chrono::duration<double>(kOfWatchdog * watchdog_seconds()));
+  const auto deadline = std::chrono::steady_clock::now() + patience;
   int arrived = 0;
   while (true) {
     MPI_Test(&request, &arrived, MPI_STATUS_IGNORE);
@@ -78,7 +85,7 @@ int run_alone(const std::function<int()>& work) {
   if (is_first_of_launch()) {
     fmt::print(stderr, "longseq: {}\n", failure.message);
   } else {  // once rank 0 has said it, launchers end the others
-    std::this_thread::sleep_for(kPatience);
+    std::this_thread::sleep_for(kMoment);
     fmt::print(stderr, "longseq: on {}: {}\n", host(), failure.message);
   }
   return status;
@@ -90,7 +97,11 @@ int run_with_mpi(const std::function<int()>& work) {
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   Failure failure;
-  int status = attempt(work, failure);
+  const auto watched = [&] {
+    expect_watchdog();
+    return work();
+  };
+  int status = attempt(watched, failure);
   if (failure.status != 0) {
     if (!all_ranks_arrive()) {
       fmt::print(stderr, "longseq: rank {} on {}: {}\n", rank, host(), failure.message);

@@ -124,13 +124,14 @@ void print_pass(const Problem& problem, const PlanAudit& audit, int ranks) {
 
 void print_prediction(const Prediction& prediction) {
   const RankTime& time = prediction.time;
-  const CriticalPath& path = prediction.path;
   const auto percent = [&](double seconds) { return time.total > 0 ? 100 * seconds / time.total : 0; };
   fmt::print(
       "  predicted             {:.4g} s, rank {}: {:.1f} % computing, {:.1f} % copying, {:.1f} % waiting, "
       "{:.1f} % joining\n",
       time.total, prediction.rank, percent(time.compute), percent(time.copying), percent(time.waiting),
       percent(time.joining));
+  if (!prediction.path) return;
+  const CriticalPath& path = *prediction.path;
   fmt::print(
       "  critical path         {:.1f} % work, {:.1f} % messages, {:.1f} % joining; from rank to rank {} "
       "times\n",

@@ -232,7 +232,7 @@ template <class T>
 void run_twice(const Problem& problem, const PlannerRow& strategy, const PositionTerms<Accumulator<T>>& terms,
                bool overlap, Own<T>& own) {
   const World w = world();
-  RankPlan plan = strategy.plan(problem, w.rank);
+  RankPlan plan = strategy.prepare(problem)(w.rank);
   const RankAudit planned = audit(problem, plan);
   Executor<T> executor(MPI_COMM_WORLD, problem, std::move(plan), terms, own.views());
   executor.run(overlap);
@@ -361,8 +361,8 @@ TEST(Executor, SendsLargeBlocksOfHeadsAsMessagesOfTheirOwn) {
   problem.layout = {LayoutKind::contiguous, problem.pattern.seq_len, w.ranks};
   const PlannerRow& ulysses = planner("ulysses");
   // lse is small; of two entries are queries, keys' K and V, and outputs: 2, 4, 2 and 1 for each other rank.
-  EXPECT_EQ(ulysses.plan(problem, w.rank).sends.size(), 4 * static_cast<std::size_t>(w.ranks - 1));
-  EXPECT_EQ(audit(problem, ulysses.plan(problem, w.rank)).messages_sent(), 9 * (w.ranks - 1));
+  EXPECT_EQ(ulysses.prepare(problem)(w.rank).sends.size(), 4 * static_cast<std::size_t>(w.ranks - 1));
+  EXPECT_EQ(audit(problem, ulysses.prepare(problem)(w.rank)).messages_sent(), 9 * (w.ranks - 1));
   expect_right<float>(problem, ulysses, Whole(problem, false, random), true, {2e-6, 2e-6, 4e-6}, "blocks");
 }
 

@@ -18,7 +18,6 @@ void add_backward(const Problem& problem, PlanBuilder& plan, const std::vector<i
     const auto step = static_cast<std::size_t>(hop);
     const int owner = (rank - hop + ranks) % ranks, asker = (rank + hop) % ranks;
     const int gradients = plan.add_buffer(Payload::key_gradients, problem.layout.shard(owner), kv_heads);
-    plan.step_at(step);
     const Tile tile{.keys = blocks[static_cast<std::size_t>(owner)],
                     .into = kOwnQueryGradients,
                     .key_gradients = gradients};
@@ -38,7 +37,6 @@ RankPlan make(const Problem& problem, int rank) {
   const Rows own_rows = plan.all_rows(kOwnQueries);
   const int parts = backward && ranks > 1 ? 2 : 1;
   const auto compute_own = [&](std::size_t step, int part) {
-    plan.step_at(step);
     plan.compute(step, {.into = own_results(problem)}, rows_from(part_of(count_rows(own_rows), parts, part)));
   };
   compute_own(0, 0);
@@ -56,7 +54,7 @@ RankPlan make(const Problem& problem, int rank) {
   }
   if (backward) {
     add_backward(problem, plan, blocks);
-    compute_own(static_cast<std::size_t>(ranks), 1);  // beside the last gradients that come home
+    compute_own(plan.steps() - 1, 1);  // beside the last gradients that come home
   }
   return plan.finish();
 }

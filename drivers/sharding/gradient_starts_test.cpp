@@ -106,7 +106,7 @@ TEST(GradientStarts, LeaveNothingUnsetAndOverwriteNothing) {
                                problem.layout.ranks, static_cast<int>(problem.layout.kind), problem.heads,
                                problem.kv_heads));
       for (int rank = 0; rank < problem.layout.ranks; ++rank)
-        expect_to_begin_well(problem, strategy.plan(problem, rank));
+        expect_to_begin_well(problem, strategy.prepare(problem)(rank));
     }
   }
 }
@@ -114,7 +114,7 @@ TEST(GradientStarts, LeaveNothingUnsetAndOverwriteNothing) {
 TEST(GradientStarts, LittleIsSetToZeroWhereTilesAreWhole) {
   const auto zeroed = [](const Problem& problem, const char* strategy, int rank) {
     std::int64_t rows = 0;
-    for (const auto& zero : gradient_starts(problem, planner(strategy).plan(problem, rank)).zeros)
+    for (const auto& zero : gradient_starts(problem, planner(strategy).prepare(problem)(rank)).zeros)
       rows += zero.area.rows.size();
     return rows;
   };
@@ -137,7 +137,7 @@ TEST(GradientStarts, LittleIsSetToZeroWhereTilesAreWhole) {
                        Pass::backward};
   EXPECT_EQ(zeroed(window, "halo", 0), 0);
   // A part that took more would be the first to give zeros to keys that it does not see.
-  for (const Tile& part : planner("halo").plan(window, 0).tiles)
+  for (const Tile& part : planner("halo").prepare(window)(0).tiles)
     EXPECT_LE(part.key_rows.size(), part.query_rows.size() + window.pattern.window_left);
 }
 

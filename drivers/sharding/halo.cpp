@@ -81,7 +81,6 @@ class HaloPlanner {
       Rows rows;
       for (const Interval& interval : own_rows_)
         append(rows, intersect(interval, {total * part / parts, total * (part + 1) / parts}));
-      plan_.step_at(static_cast<std::size_t>(part));
       plan_.compute(static_cast<std::size_t>(part), own_tile(kOwnKeys), rows);
     }
   }

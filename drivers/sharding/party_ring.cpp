@@ -137,6 +137,7 @@ class PartyRing {
     // After the ring, and backward after the gradients that come home: the same step for ranks without heads.
     const std::size_t last = first_step() + static_cast<std::size_t>(parties_.count()) +
                              (backward() && parties_.count() > 1 ? 1 : 0);
+    plan_.step_at(last);
     const Rows own_rows = plan_.all_rows(kOwnQueries);
     for (int member = 0; member < degree_; ++member) {
       if (member == member_) continue;

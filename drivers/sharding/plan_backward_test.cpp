@@ -173,7 +173,8 @@ TEST(Bytes, OfTheRingBackwardAreKeysAgainAndGradientsHome) {
   const std::int64_t rows = 2 * (ranks - 1) * n * problem.kv_heads * problem.head_dim;
   for (const char* name : {"ring", "allgather"}) {
     for (int rank = 0; rank < ranks; ++rank) {
-      EXPECT_EQ(audit(problem, planner(name).plan(problem, rank)).bytes_sent(), rows * 2 + rows * 4) << name;
+      EXPECT_EQ(audit(problem, planner(name).prepare(problem)(rank)).bytes_sent(), rows * 2 + rows * 4)
+          << name;
     }
   }
 }

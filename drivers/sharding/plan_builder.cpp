@@ -131,11 +131,6 @@ Slice PlanBuilder::append(RowsView rows) {
   return {begin, static_cast<std::int32_t>(plan_.intervals.size())};
 }
 
-Step& PlanBuilder::step_at(std::size_t step) {
-  if (plan_.steps.size() <= step) plan_.steps.resize(step + 1);
-  return plan_.steps[step];
-}
-
 void PlanBuilder::fill(Transfer& transfer, int peer, int buffer, RowsView rows, Interval heads) {
   transfer.peer = peer;
   transfer.buffer = buffer;
@@ -144,6 +139,7 @@ void PlanBuilder::fill(Transfer& transfer, int peer, int buffer, RowsView rows, 
 }
 
 void PlanBuilder::merge(std::size_t step, int from, int into, RowsView into_rows) {
+  step_at(step);
   Merge& merge = merges_.add(step);
   merge.from = from;
   merge.into = into;
@@ -159,6 +155,7 @@ bool PlanBuilder::compute(std::size_t step, const Tile& buffers, RowsView query_
 }
 
 bool PlanBuilder::compute(std::size_t step, const Tile& buffers, const SeeingRuns& queries) {
+  step_at(step);
   std::int64_t query_rows = 0;
   for (const SeeingRun& own : queries) query_rows += own.rows.size();
   const bool divided = query_rows < buffer(buffers.queries).rows;
@@ -187,9 +184,7 @@ bool PlanBuilder::compute(std::size_t step, const Tile& buffers, const SeeingRun
 
 template <class T>
 std::vector<T> PlanBuilder::in_order(List<T>& list, Slice Step::*slice) {
-  if (list.steps.empty()) return {};
   if (!std::is_sorted(list.steps.begin(), list.steps.end())) list.sort();
-  step_at(static_cast<std::size_t>(list.steps.back()));
   for (std::size_t i = 0; i < list.steps.size(); ++i) {
     Slice& own = plan_.steps[static_cast<std::size_t>(list.steps[i])].*slice;
     if (own.end == 0) own.begin = static_cast<std::int32_t>(i);

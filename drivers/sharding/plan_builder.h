@@ -47,17 +47,23 @@ class PlanBuilder {
   /// Rows of a buffer to or from a peer, of all its heads or of some. A step that is named exists, and all
   /// before it.
   void send(std::size_t step, int peer, int buffer, RowsView rows, Interval heads = {}) {
+    step_at(step);
     fill(sends_.add(step), peer, buffer, rows, heads);
   }
   void send(std::size_t step, int peer, int buffer) { send(step, peer, buffer, all_rows(buffer)); }
   void receive(std::size_t step, int peer, int buffer, RowsView rows, Interval heads = {}) {
+    step_at(step);
     fill(receives_.add(step), peer, buffer, rows, heads);
   }
   void receive(std::size_t step, int peer, int buffer) { receive(step, peer, buffer, all_rows(buffer)); }
   void merge(std::size_t step, int from, int into, RowsView into_rows);
   void deliver(int from, RowsView own_rows);
   void allgather_keys(std::size_t step) { step_at(step).allgather_keys = true; }
-  Step& step_at(std::size_t step);
+  std::size_t steps() const { return plan_.steps.size(); }
+  Step& step_at(std::size_t step) {
+    if (plan_.steps.size() <= step) plan_.steps.resize(step + 1);
+    return plan_.steps[step];
+  }
 
   /// Tiles of these buffers for every pair of runs of queries and keys of which something is visible. Queries
   /// are cut to the rows of `queries` and, where these are few, to those that see any of the keys; keys, if

@@ -294,7 +294,7 @@ TEST(Bytes, OfAWindowBetweenStripesGoToTheNeighboursAlone) {
                   4,
                   4};
   for (const char* name : {"halo", "ring"}) {
-    const RankAudit middle = audit(problem, planner(name).plan(problem, 30));
+    const RankAudit middle = audit(problem, planner(name).prepare(problem)(30));
     EXPECT_EQ(middle.bytes_sent(), 2 * (2 * n * 8 * 4)) << name;
     EXPECT_EQ(std::count(middle.bytes_to.begin(), middle.bytes_to.end(), 0),
               name[0] == 'h' ? ranks - 2 : ranks - 1)

@@ -46,8 +46,6 @@ struct PlannerRow {
   std::string_view name;
   PlanRank (*prepare)(const Problem&);
   std::string_view moves;
-
-  RankPlan plan(const Problem& problem, int rank) const { return prepare(problem)(rank); }
 };
 
 inline constexpr std::array<PlannerRow, 5> kPlanners{{

@@ -63,9 +63,8 @@ void Forecast::add(int rank, const std::vector<StepCost>& steps) {
   own.time.total = alone;
   own.time.waiting = alone - own.time.compute - own.time.copying - own.time.joining;
   const std::lock_guard lock(adding_);
-  if (alone <= slowest_.time.total) return;
-  const RankTime& time = own.time;
-  slowest_ = {rank, time, {time.compute + time.copying, time.waiting, time.joining, 0}};
+  const bool tie = alone == slowest_.time.total && rank < slowest_.rank;
+  if (alone > slowest_.time.total || tie) slowest_ = {rank, own.time, {}};
 }
 
 Forecast::Simulation Forecast::simulate() const {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "drivers/sharding/machine.h"
@@ -35,11 +36,11 @@ struct CriticalPath {
 struct Prediction {
   int rank = 0;
   RankTime time;
-  CriticalPath path;
+  std::optional<CriticalPath> path;  // if ranks were simulated together
 };
 
-/// Of more ranks each is taken by itself, as if it never waited for a late one, and its steps are not kept: a
-/// ring of so many has 16 million steps, in some 400 MB.
+/// A ring of so many ranks has 16 million steps, in some 400 MB. Of more ranks no steps are kept: each is
+/// taken by itself, as if it never waited for a late one.
 inline constexpr int kMostSimulated = 4096;
 
 /// The time of a pass on a machine.

@@ -73,6 +73,29 @@ TEST(Predict, OfMoreRanksThanAreSimulatedIsTheWorkOfTheBusiest) {
   EXPECT_EQ(forecast.of_slowest().rank, 1);
 }
 
+TEST(Predict, OfARankAloneIsThatAmongOthersLikeIt) {
+  Machine machine = simple_machine(1, 4);
+  machine.ranks_per_node = 2;
+  machine.network = {0.5, {{1, 2}}};
+  // To every rank comes a byte from the other one of its node, and one from a node besides.
+  const auto steps = [](int rank) {
+    const int beside = rank ^ 1, beyond = (rank + 2) % 4;
+    return std::vector<StepCost>{{3, 1, {{beside, 1.0}, {beyond, 1.0}}}, {0.25, 2, {{beyond, 16.0}}}};
+  };
+  for (const bool overlap : {true, false}) {
+    Forecast together(machine, 4, overlap);
+    for (int rank = 0; rank < 4; ++rank) together.add(rank, steps(rank));
+    Forecast alone(machine, 4, overlap, false);
+    for (int rank = 3; rank >= 0; --rank) alone.add(rank, steps(rank));
+    const RankTime of_all = together.of_slowest().time, own = alone.of_slowest().time;
+    EXPECT_DOUBLE_EQ(own.total, overlap ? (3 + 0.25 + 1) + (8.5 + 2) : (3 + 0.25 + 1 + 1) + (0.25 + 8.5 + 2));
+    EXPECT_DOUBLE_EQ(of_all.total, own.total);
+    EXPECT_DOUBLE_EQ(of_all.waiting, own.waiting);
+    EXPECT_FALSE(alone.of_slowest().path.has_value());
+    EXPECT_EQ(alone.of_slowest().rank, 0);
+  }
+}
+
 TEST(Predict, EachOfManyRanksPredictsItselfAndTheSlowestCounts) {
   Problem problem = full_problem(64);
   problem.pattern.causal = true;  // the last rank has the most to do
@@ -146,14 +169,15 @@ TEST(Predict, TheCriticalPathLeadsBackToWhoWasWaitedFor) {
     forecast.add(1, {{2, 0, {}}, {1, 2, {{0, 1.0}}}});
     forecast.add(2, {{1, 0, {}}, {1, 0, {}}, {1, 4, {{1, 16.0}}}});
     const Prediction slowest = forecast.of_slowest();
+    const CriticalPath path = slowest.path.value();
     EXPECT_EQ(slowest.rank, 2);
     // 8 of rank 0, a message to rank 1, which joins, and one to rank 2, which joins; each computes after its
     // message if that is not hidden.
-    EXPECT_DOUBLE_EQ(slowest.path.work, overlap ? 8 : 8 + 1 + 1);
-    EXPECT_DOUBLE_EQ(slowest.path.messages, 0.25 + 4);
-    EXPECT_DOUBLE_EQ(slowest.path.joining, 2 + 4);
-    EXPECT_EQ(slowest.path.hand_overs, 2);
-    EXPECT_DOUBLE_EQ(slowest.time.total, slowest.path.work + slowest.path.messages + slowest.path.joining);
+    EXPECT_DOUBLE_EQ(path.work, overlap ? 8 : 8 + 1 + 1);
+    EXPECT_DOUBLE_EQ(path.messages, 0.25 + 4);
+    EXPECT_DOUBLE_EQ(path.joining, 2 + 4);
+    EXPECT_EQ(path.hand_overs, 2);
+    EXPECT_DOUBLE_EQ(slowest.time.total, path.work + path.messages + path.joining);
     EXPECT_DOUBLE_EQ(slowest.time.compute, 3);
     EXPECT_DOUBLE_EQ(slowest.time.waiting, slowest.time.total - 3 - 4);
   }
