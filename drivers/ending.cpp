@@ -24,7 +24,7 @@ namespace {
 constexpr int kBadInput = 2;
 constexpr int kFailure = 1;
 constexpr std::chrono::seconds kMoment{5};  // for the other ranks to fail as well
-constexpr double kOfWatchdog = 0.25;          // and less than theirs with this one, which would say less
+constexpr double kOfWatchdog = 0.25;        // and less than theirs with this one, which would say less
 
 struct Failure {
   std::string message;
