@@ -12,6 +12,7 @@
 
 #include "drivers/commands.h"
 #include "drivers/inputs.h"
+#include "drivers/predicted_steps.h"
 #include "drivers/problem.h"
 #include "drivers/run_header.h"
 #include "drivers/sharding/audit.h"
@@ -35,7 +36,8 @@ const Command& command() {
                   {"ranks", "P", "MPI ranks", "1"},
                   {"ranks-per-node", "N", "ranks that share a node's memory; 0: all of them", "0"},
                   {"node-memory", "GIB", "memory of a node in GiB; 0: what this one has available", "0"},
-                  {"machine", "FILE", "predict times on this machine (suite/machines has examples)"}}};
+                  {"machine", "FILE", "predict times on this machine (suite/machines has examples)"},
+                  {"steps", "FILE", "CSV file to write the predicted times of every rank and step to"}}};
   return kCommand;
 }
 
@@ -57,7 +59,8 @@ void keep_freed_memory() {
 #endif
 }
 
-Planned plan_all(const Problem& problem, const Case& c, int ranks, const std::optional<Machine>& machine) {
+Planned plan_all(const Problem& problem, const Case& c, int ranks, const std::optional<Machine>& machine,
+                 std::optional<PredictedSteps>& steps) {
   const int threads = static_cast<int>(std::max<std::int64_t>(c.threads, 1));
   const PassPlanner planner(c, problem);
   Planned planned;
@@ -83,7 +86,12 @@ Planned plan_all(const Problem& problem, const Case& c, int ranks, const std::op
     expect_every_pair(planned.problems[pass], planned.audits[pass].pairs);
   planned.predictions.resize(planned.problems.size());
   for (std::size_t pass = 0; pass < forecasts.size(); ++pass) {
-    if (counts(c, planned.problems[pass].pass)) planned.predictions[pass] = forecasts[pass].of_slowest();
+    const Pass of = planned.problems[pass].pass;
+    if (!counts(c, of)) continue;
+    planned.predictions[pass] = forecasts[pass].of_slowest();
+    if (steps) {
+      forecasts[pass].of_ranks([&](const StepTime& time) { steps->add(label(c), name_of(of), time); });
+    }
   }
   return planned;
 }
@@ -153,6 +161,13 @@ void print(const Case& c, const Planned& planned, int ranks, const std::optional
   fmt::print("  predicted time        {:.4g} s of a repetition on {}\n", seconds, machine->name);
 }
 
+void expect_steps(const CommandLine& line, int ranks) {
+  if (line.has("machine") && ranks <= kMostSimulated) return;
+  throw std::invalid_argument(fmt::format(
+      "--steps {} with {}; expected --machine FILE and at most {} ranks: more are not simulated together",
+      line.at("steps"), line.has("machine") ? fmt::format("{} ranks", ranks) : "no machine", kMostSimulated));
+}
+
 }  // namespace
 
 int run_plan(Arguments arguments) {
@@ -169,6 +184,11 @@ int run_plan(Arguments arguments) {
   const std::int64_t node_memory = whole_number(line, "node-memory", 0, 1 << 20);
   const double node_bytes = node_memory > 0 ? static_cast<double>(node_memory << 30)
                                             : static_cast<double>(available_memory_bytes());
+  std::optional<PredictedSteps> steps;
+  if (line.has("steps")) {
+    expect_steps(line, ranks);
+    steps.emplace(line.at("steps"));
+  }
   bool all_can_run = true;
   for (Case c : sweep.cases) {
     const Problem problem = make_problem(c, ranks);
@@ -183,7 +203,7 @@ int run_plan(Arguments arguments) {
       const std::vector<std::string> names = valid_strategies(problem);
       c.strategy = names[fastest(predict_strategies(c, problem, *machine, {0, ranks}, names))];
     }
-    const Planned planned = plan_all(problem, c, ranks, machine);
+    const Planned planned = plan_all(problem, c, ranks, machine, steps);
     print(c, planned, ranks, machine);
     const std::vector<std::string> reasons =
         why_not(c, planned, per_node > 0 ? std::min(per_node, ranks) : ranks, node_bytes);

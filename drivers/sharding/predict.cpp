@@ -67,7 +67,7 @@ void Forecast::add(int rank, const std::vector<StepCost>& steps) {
   if (alone > slowest_.time.total || tie) slowest_ = {rank, own.time, {}};
 }
 
-Forecast::Simulation Forecast::simulate() const {
+Forecast::Simulation Forecast::simulate(const std::function<void(const StepTime&)>& seen) const {
   const std::size_t ranks = ranks_.size();
   Simulation now{std::vector<double>(ranks, 0), std::vector<CriticalPath>(ranks)};
   Simulation next = now;
@@ -85,7 +85,8 @@ Forecast::Simulation Forecast::simulate() const {
         const auto peer = static_cast<std::size_t>(own.peers[static_cast<std::size_t>(p)]);
         if (now.ends[peer] > now.ends[last]) last = peer;
       }
-      const double arrived = now.ends[last] + step.arrival, done = now.ends[r] + step.busy;
+      const double arrived = now.ends[last] + step.arrival;
+      const double done = (overlap_ ? now.ends[r] : arrived) + step.busy;
       CriticalPath& path = next.paths[r];
       if (!overlap_ || arrived > done) {
         path = now.paths[last];
@@ -94,15 +95,16 @@ Forecast::Simulation Forecast::simulate() const {
       }
       if (!overlap_ || arrived <= done) path.work += step.busy;
       path.joining += step.joining;
-      next.ends[r] = (overlap_ ? std::max(done, arrived) : arrived + step.busy) + step.joining;
+      next.ends[r] = std::max(done, arrived) + step.joining;
+      if (seen) seen({static_cast<int>(r), s, now.ends[r], done, arrived, next.ends[r]});
     }
     std::swap(now, next);
   }
   return now;
 }
 
-std::vector<Prediction> Forecast::of_ranks() const {
-  const Simulation simulation = simulate();
+std::vector<Prediction> Forecast::of_ranks(const std::function<void(const StepTime&)>& seen) const {
+  const Simulation simulation = simulate(seen);
   std::vector<Prediction> predictions;
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
     RankTime time = ranks_[rank].time;

@@ -5,7 +5,9 @@
 // touches beside its tiles follows. Ranks wait for each other's steps.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <vector>
@@ -39,6 +41,16 @@ struct Prediction {
   std::optional<CriticalPath> path;  // if ranks were simulated together
 };
 
+/// When a rank is done with what, s from the pass's begin.
+struct StepTime {
+  int rank;
+  std::size_t step;
+  double begin;
+  double computed;  // its tiles, and what it copies itself
+  double arrived;   // its messages; begin, if there are none
+  double joined;    // all that follows: the next step begins
+};
+
 /// A ring of so many ranks has 16 million steps, in some 400 MB. Of more ranks no steps are kept: each is
 /// taken by itself, as if it never waited for a late one.
 inline constexpr int kMostSimulated = 4096;
@@ -52,8 +64,8 @@ class Forecast {
   void add(int rank, const std::vector<StepCost>& steps);
   /// Once all are added.
   Prediction of_slowest() const;
-  /// Of each, if they are simulated.
-  std::vector<Prediction> of_ranks() const;
+  /// Of each, if they are simulated; `seen` gets every step.
+  std::vector<Prediction> of_ranks(const std::function<void(const StepTime&)>& seen = {}) const;
 
  private:
   struct Step {
@@ -71,7 +83,7 @@ class Forecast {
     std::vector<double> ends;  // [rank]
     std::vector<CriticalPath> paths;
   };
-  Simulation simulate() const;
+  Simulation simulate(const std::function<void(const StepTime&)>& seen) const;
 
   const Machine& machine_;
   bool overlap_;

@@ -151,11 +151,21 @@ TEST(Predict, ARankWaitsForALateOne) {
   Forecast forecast(machine, 2, true);
   forecast.add(0, {{5, 0, {}}, {3, 0, {}}, {1, 0, {}}});
   forecast.add(1, {{1, 0, {}}, {1, 0, {{0, 1.0}}}, {1, 0, {}}});
-  const std::vector<Prediction> of = forecast.of_ranks();
+  std::vector<StepTime> steps;  // of rank 1
+  const std::vector<Prediction> of = forecast.of_ranks([&](const StepTime& time) {
+    if (time.rank == 1) steps.push_back(time);
+  });
   EXPECT_DOUBLE_EQ(of[0].time.total, 9);
   // Its second step's message starts at 5, when rank 0 gets there; in its third it waits for nobody.
   EXPECT_DOUBLE_EQ(of[1].time.total, 6);
   EXPECT_DOUBLE_EQ(of[1].time.waiting, 3);
+  ASSERT_EQ(steps.size(), 3);
+  EXPECT_EQ(steps[1].step, 1);
+  EXPECT_DOUBLE_EQ(steps[1].begin, 1);
+  EXPECT_DOUBLE_EQ(steps[1].computed, 2);
+  EXPECT_DOUBLE_EQ(steps[1].arrived, 5);
+  EXPECT_DOUBLE_EQ(steps[1].joined, 5);
+  EXPECT_DOUBLE_EQ(steps[2].arrived, steps[2].begin);
   EXPECT_EQ(forecast.of_slowest().rank, 0);
 }
 
