@@ -88,10 +88,9 @@ Planned plan_all(const Problem& problem, const Case& c, int ranks, const std::op
   for (std::size_t pass = 0; pass < forecasts.size(); ++pass) {
     const Pass of = planned.problems[pass].pass;
     if (!counts(c, of)) continue;
-    planned.predictions[pass] = forecasts[pass].of_slowest();
-    if (steps) {
-      forecasts[pass].of_ranks([&](const StepTime& time) { steps->add(label(c), name_of(of), time); });
-    }
+    Forecast::Seen seen;
+    if (steps) seen = [&](const StepTime& time) { steps->add(label(c), name_of(of), time); };
+    planned.predictions[pass] = forecasts[pass].of_slowest(seen);
   }
   return planned;
 }

@@ -43,7 +43,6 @@ RankPlan make(const Problem& problem, int rank) {
   if (ranks == 1) return plan.finish();
 
   plan.allgather_keys(0);
-  plan.step_at(1);
   std::vector<int> blocks;
   std::int64_t offset = 0;  // the collective lays the blocks end to end, the own one among them
   for (int owner = 0; owner < ranks; ++owner) {

@@ -67,7 +67,7 @@ void Forecast::add(int rank, const std::vector<StepCost>& steps) {
   if (alone > slowest_.time.total || tie) slowest_ = {rank, own.time, {}};
 }
 
-Forecast::Simulation Forecast::simulate(const std::function<void(const StepTime&)>& seen) const {
+Forecast::Simulation Forecast::simulate(const Seen& seen) const {
   const std::size_t ranks = ranks_.size();
   Simulation now{std::vector<double>(ranks, 0), std::vector<CriticalPath>(ranks)};
   Simulation next = now;
@@ -103,7 +103,7 @@ Forecast::Simulation Forecast::simulate(const std::function<void(const StepTime&
   return now;
 }
 
-std::vector<Prediction> Forecast::of_ranks(const std::function<void(const StepTime&)>& seen) const {
+std::vector<Prediction> Forecast::of_ranks(const Seen& seen) const {
   const Simulation simulation = simulate(seen);
   std::vector<Prediction> predictions;
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
@@ -115,9 +115,9 @@ std::vector<Prediction> Forecast::of_ranks(const std::function<void(const StepTi
   return predictions;
 }
 
-Prediction Forecast::of_slowest() const {
+Prediction Forecast::of_slowest(const Seen& seen) const {
   if (ranks_.empty()) return slowest_;
-  const std::vector<Prediction> all = of_ranks();
+  const std::vector<Prediction> all = of_ranks(seen);
   return *std::max_element(all.begin(), all.end(), [](const Prediction& a, const Prediction& b) {
     return a.time.total < b.time.total;
   });

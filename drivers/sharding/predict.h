@@ -62,10 +62,11 @@ class Forecast {
   Forecast(const Machine& machine, int ranks, bool overlap, bool together = true);
   /// What price() gave for the rank. Ranks may be added in any order and by several threads.
   void add(int rank, const std::vector<StepCost>& steps);
-  /// Once all are added.
-  Prediction of_slowest() const;
-  /// Of each, if they are simulated; `seen` gets every step.
-  std::vector<Prediction> of_ranks(const std::function<void(const StepTime&)>& seen = {}) const;
+  using Seen = std::function<void(const StepTime&)>;
+  /// Once all are added. If they are simulated, `seen` gets every step.
+  Prediction of_slowest(const Seen& seen = {}) const;
+  /// Of each, if they are simulated.
+  std::vector<Prediction> of_ranks(const Seen& seen = {}) const;
 
  private:
   struct Step {
@@ -83,7 +84,7 @@ class Forecast {
     std::vector<double> ends;  // [rank]
     std::vector<CriticalPath> paths;
   };
-  Simulation simulate(const std::function<void(const StepTime&)>& seen) const;
+  Simulation simulate(const Seen& seen) const;
 
   const Machine& machine_;
   bool overlap_;
