@@ -266,6 +266,27 @@ TEST_P(AttentionBackward, IsTheSameBitForBitForAnyNumberOfThreads) {
   }
 }
 
+template <class T>
+void expect_same_bits_with_either_tile(int usual) {
+  const RegisterTile usual_tile = register_tile();
+  Random random(13);
+  for (int trial = 0; trial < trials(usual); ++trial) {
+    const RandomAttention<T> data(random_problem(random, 500), random);
+    const Forward<T> forward(data);
+    force_register_tile(RegisterTile::tall);
+    const std::vector<Accumulator<T>> tall = backward(data, forward).all();
+    force_register_tile(RegisterTile::wide);
+    EXPECT_EQ(tall, backward(data, forward).all()) << trial;
+  }
+  force_register_tile(usual_tile);
+}
+TEST_P(AttentionBackward, IsTheSameBitForBitForEitherRegisterTile) {
+  expect_same_bits_with_either_tile<BFloat16>(10);
+  if (is_another()) return;  // the code of its target without pairs
+  expect_same_bits_with_either_tile<float>(20);
+  expect_same_bits_with_either_tile<double>(10);
+}
+
 /// Σ do·o, whose gradients all of them are.
 double loss(const RandomAttention<double>& data) {
   const Forward<double> forward(data);

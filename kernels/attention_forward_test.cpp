@@ -137,6 +137,37 @@ TEST_P(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInBf16) {
   expect_same_bits<BFloat16>(64);
 }
 
+template <class T>
+void expect_same_bits_with_either_tile(int usual) {
+  const RegisterTile usual_tile = register_tile();
+  Random random(12);
+  for (int trial = 0; trial < trials(usual); ++trial) {
+    Problem problem = random_problem(random, 500);
+    if (trial % 2 == 0) {  // two tiles can be taken at once
+      problem.pattern = {.kind = PatternKind::full, .seq_len = problem.pattern.seq_len};
+      problem.bias_reach = -1;
+      problem.distances = 0;
+    }
+    const RandomAttention<T> data(problem, random);
+    std::vector<T> first;
+    for (const RegisterTile tile : {RegisterTile::tall, RegisterTile::wide}) {
+      force_register_tile(tile);
+      Tensor<T> o(data.o.shape()), lse(data.lse.shape());
+      attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view());
+      std::vector<T> now(lse.data(), lse.data() + lse.shape().elements());
+      now.insert(now.end(), o.data(), o.data() + o.shape().elements());
+      if (first.empty()) first = now;
+      EXPECT_EQ(first, now) << trial;
+    }
+  }
+  force_register_tile(usual_tile);
+}
+TEST_P(AttentionForward, IsTheSameBitForBitForEitherRegisterTile) {
+  if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
+  expect_same_bits_with_either_tile<float>(20);
+  expect_same_bits_with_either_tile<double>(10);
+}
+
 TEST_P(AttentionForward, OfScoresOfAThousandStaysFinite) {
   if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
   Random random(4);

@@ -140,12 +140,37 @@ class TaskRun {
     }
     const bool relative = terms_.relative.present();
     const KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
+    if (register_tile() == RegisterTile::wide && !relative && std::is_same_v<T, A>)
+      return take_two_by_two(keys, key_rows, piece, next, bias);
     for_each_tile(piece, kForwardKeys, 1, [&](std::int64_t i, const Piece& own) {
       ask_for(keys, next, i, own.keys);
       if (relative)
         scratch_.relative[static_cast<std::size_t>(i)].fill(terms_.relative, own.keys, scratch_.scores);
       attend_tile(tile(i), key_rows, own, bias, relative, scratch_.scores);
     });
+  }
+
+  /// The same for neighbouring tiles at once.
+  void take_two_by_two(const KeyBlock<T>& keys, const KeyRows<A>& key_rows, Interval piece, Interval next,
+                       const TileBias<A>& bias) {
+    A* const scores[] = {scratch_.scores, scratch_.scores_beside};
+    for (std::int64_t first = 0; first < tiles_; first += 2) {
+      Piece own[2];
+      std::int64_t seeing[2], count = 0;
+      for (std::int64_t i = first; i < std::min(first + 2, tiles_); ++i) {
+        own[count] = cut(outlooks_[static_cast<std::size_t>(i)], piece);
+        if (own[count].keys.empty()) continue;
+        load(i);
+        ask_for(keys, next, i, own[count].keys);
+        seeing[count++] = i;
+      }
+      const auto turn = [&](int n) { return TileTurn<A>{tile(seeing[n]), own[n], scores[n]}; };
+      if (count == 2) {
+        attend_two_tiles(turn(0), turn(1), key_rows, bias);
+      } else if (count == 1) {
+        attend_tile(tile(seeing[0]), key_rows, own[0], bias, false, scores[0]);
+      }
+    }
   }
 
   /// Asks for what is wanted soon, to come while tile i attends to `keys`: its own place in the result, the
@@ -244,6 +269,7 @@ ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
   }
   constexpr bool kWidens = !std::is_same_v<T, A>;
   scores = take(kForwardKeys * kForwardLanes);
+  scores_beside = kWidens ? nullptr : take(kForwardKeys * kForwardLanes);
   weights = kWidens ? reinterpret_cast<Pair*>(take(kForwardKeys / 2 * kForwardLanes)) : nullptr;
   k = kWidens ? take(kForwardKeys * head_dim) : nullptr;
   v = kWidens ? take(kForwardKeys * head_dim) : nullptr;
@@ -254,7 +280,7 @@ std::int64_t ForwardScratch<T>::elements(std::int64_t head_dim, bool with_relati
   const std::int64_t of_tile =
       (2 * head_dim + 2) * kForwardLanes + (with_relative ? RelativeScores<A>::elements(head_dim) : 0);
   constexpr bool kWidens = !std::is_same_v<T, A>;
-  return tiles_per_task<T>(with_relative) * of_tile + kForwardKeys * kForwardLanes +
+  return tiles_per_task<T>(with_relative) * of_tile + (kWidens ? 1 : 2) * kForwardKeys * kForwardLanes +
          (with_relative ? RelativeScores<A>::row_elements(head_dim) : 0) +
          (kWidens ? 2 * kForwardKeys * head_dim + kForwardKeys / 2 * kForwardLanes : 0);
 }

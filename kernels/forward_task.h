@@ -36,6 +36,7 @@ struct ForwardScratch {
   std::vector<ForwardTile<A>> tiles;
   std::vector<RelativeScores<A>> relative;  // of the tiles, where there are relative keys
   A* scores;                                // [kForwardKeys][kForwardLanes]
+  A* scores_beside;                         // the same of a tile beside it; null where T is not A
   Pair* weights;                            // [kForwardKeys / 2][kForwardLanes]; null where T is A
   A* k;  // [kForwardKeys][head_dim], as v; or their pairs; null where T is A
   A* v;

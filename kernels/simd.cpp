@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <hwy/highway.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -73,6 +74,19 @@ std::vector<Choice> choices() {
 std::atomic<bool> chosen{false};
 std::atomic<PairProducts> products_in_use{PairProducts::none};
 
+RegisterTile fitting_tile() {
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+  constexpr long kRoomy = 48 * 1024;
+  if (sysconf(_SC_LEVEL1_DCACHE_SIZE) >= kRoomy) return RegisterTile::wide;
+#endif
+  return RegisterTile::tall;
+}
+
+std::atomic<RegisterTile>& tile_in_use() {
+  static std::atomic<RegisterTile> tile{fitting_tile()};
+  return tile;
+}
+
 }  // namespace
 
 std::vector<std::string> simd_targets() {
@@ -111,6 +125,14 @@ PairProducts pair_products() {
     chosen = true;
   }
   return products_in_use;
+}
+
+RegisterTile register_tile() {
+  return tile_in_use();
+}
+
+void force_register_tile(RegisterTile tile) {
+  tile_in_use() = tile;
 }
 
 }  // namespace longseq

@@ -27,4 +27,13 @@ void force_simd_target(std::string_view name);
 /// How tensors in bf16 are multiplied by the target in use.
 PairProducts pair_products();
 
+/// How the 24 sums of a product in registers lie, where there are 32 registers: 12 rows × 2 vectors, which
+/// streams little again for each group of rows, or 6 × 4, which loads less for each sum. The same values
+/// either way, to the bit.
+enum class RegisterTile { tall, wide };
+
+/// Wide where the first-level cache has at least 48 KiB, unless the other was forced.
+RegisterTile register_tile();
+void force_register_tile(RegisterTile tile);
+
 }  // namespace longseq

@@ -33,18 +33,20 @@ using detail::Span;
 /// The product of `keys`, kRows at a time, and one step of lanes, finished by Stage.
 template <class Stage, int kRows, int kFirst, int kLast, class A, class E>
 HWY_NOINLINE void lane_rows(const BackwardStep<A, E>& call, bool masked, std::int64_t lane, Interval keys) {
+  constexpr int kWidth = kLast > kColumns ? kWideColumns : kColumns;
   const Tag<A> d;
   const std::int64_t lanes = lanes_of<A>();
+  const std::int64_t first = call.lanes(lane), across = call.lanes(lane + kColumns * lanes) - first;
   for (std::int64_t key = keys.begin; key < keys.end; key += kRows) {
-    Vec<A> sums[kRows][kColumns];
+    Vec<A> sums[kRows][kWidth];
     const E* left = Stage::left(call) + (key - call.operands.origin) * call.operands.k_stride;
     multiply<kRows, kFirst, kLast, A>(sums, Left{left, call.operands.k_stride, Constant<1>()},
-                                      Right<E>{Stage::right(call) + call.lanes(lane), kLaneBlock},
-                                      call.steps(), [&]() HWY_ATTR { call.tile.coming.fetch(); });
+                                      Right<E>{Stage::right(call) + first, kLaneBlock, across}, call.steps(),
+                                      [&]() HWY_ATTR { call.tile.coming.fetch(); });
     A* HWY_RESTRICT out = Stage::out(call) + call.row(key) + lane;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int c = kFirst; c < kLast; ++c) {
         hn::Store(Stage::finish(call, masked, lane + c * lanes, key + r, sums[r][c]), d,
                   out + r * kBackwardLanes + c * lanes);
@@ -58,6 +60,15 @@ template <template <bool> class Stage>
 struct LaneRows {
   template <int kRows>
   struct Step {
+    template <int kLast, class A, class E>
+    static HWY_INLINE void whole(Interval keys, const BackwardStep<A, E>& call, const Span& span,
+                                 std::int64_t lane) {
+      if (span.masked || call.add_to_scores || call.bias.values != nullptr || call.tile.far) {
+        lane_rows<Stage<false>, kRows, 0, kLast>(call, span.masked, lane, keys);
+      } else {
+        lane_rows<Stage<true>, kRows, 0, kLast>(call, false, lane, keys);
+      }
+    }
     template <class A, class E>
     static HWY_INLINE void run(Interval keys, const BackwardStep<A, E>& call, const Span& span,
                                const std::int64_t& lane, const Columns& columns) {
@@ -65,10 +76,10 @@ struct LaneRows {
         lane_rows<Stage<false>, kRows, 0, 1>(call, span.masked, lane, keys);
       } else if (columns == Columns::second) {
         lane_rows<Stage<false>, kRows, 1, 2>(call, span.masked, lane, keys);
-      } else if (span.masked || call.add_to_scores || call.bias.values != nullptr || call.tile.far) {
-        lane_rows<Stage<false>, kRows, 0, 2>(call, span.masked, lane, keys);
-      } else {
-        lane_rows<Stage<true>, kRows, 0, 2>(call, false, lane, keys);
+      } else if (columns == Columns::both) {
+        whole<kColumns>(keys, call, span, lane);
+      } else if constexpr (kManyRegisters && kRows <= kWideRows) {
+        whole<kWideColumns>(keys, call, span, lane);
       }
     }
   };
@@ -76,24 +87,35 @@ struct LaneRows {
 
 template <template <bool> class Stage, class A, class E>
 HWY_INLINE void lane_piece(const BackwardStep<A, E>& call) {
-  for (std::int64_t lane = 0; lane < kBackwardLanes; lane += kColumns * lanes_of<A>()) {
+  const bool wide = makes_wide_products();
+  const std::int64_t narrow = kColumns * lanes_of<A>(), step = wide ? kWideColumns * lanes_of<A>() : narrow;
+  for (std::int64_t lane = 0; lane < kBackwardLanes; lane += step) {
     for (int s = 0; s < call.piece.span_count; ++s) {
       const Span& span = call.piece.spans[s];
-      const Columns columns = columns_within<A>(lane, span.first_lane, span.last_lane);
-      if (columns == Columns::none) continue;
-      in_groups<LaneRows<Stage>::template Step>(span.keys.begin, span.keys.end, call, span, lane, columns);
+      const Interval keys = span.keys;
+      if (wide && span.first_lane <= lane && span.last_lane >= lane + step) {
+        in_groups<LaneRows<Stage>::template Step, kWideRows>(keys.begin, keys.end, call, span, lane,
+                                                             Columns::four);
+        continue;
+      }
+      for (std::int64_t half = lane; half < lane + step; half += narrow) {
+        const Columns columns = columns_within<A>(half, span.first_lane, span.last_lane);
+        if (columns == Columns::none) continue;
+        in_groups<LaneRows<Stage>::template Step>(keys.begin, keys.end, call, span, half, columns);
+      }
     }
   }
 }
 
-/// The rows of a product with head_dim as lanes, for one or both columns of vectors from dimension `dim` on.
-/// kAdd: to what they hold.
+/// The rows of a product with head_dim as lanes, for one, two or four columns of vectors from dimension `dim`
+/// on. kAdd: to what they hold.
 template <bool kAdd>
 struct ProductRows {
   template <int kRows>
   struct Step {
     template <int kLast, bool kTransposed, class A, class E>
     static HWY_NOINLINE void columns(Interval rows, const RowProduct<A, E>& product, std::int64_t dim) {
+      constexpr int kWidth = kLast > kColumns ? kWideColumns : kColumns;
       const Tag<A> d;
       const std::int64_t lanes = lanes_of<A>();
       constexpr std::int64_t kLeftRow = kTransposed ? 1 : kBackwardLanes / Element<E>::kValues;
@@ -103,12 +125,13 @@ struct ProductRows {
       A* HWY_RESTRICT out = product.out + rows.begin * out_row + dim;
       for (std::int64_t row = rows.begin; row < rows.end; row += kRows) {
         // The old sums are added last: loaded first they would hold up the products.
-        Vec<A> sums[kRows][kColumns];
+        Vec<A> sums[kRows][kWidth];
         multiply<kRows, 0, kLast, A>(sums, Left{left, Constant<kLeftRow>(), Constant<kLeftStep>()},
-                                     Right<E>{product.right + dim, product.right_row}, product.count);
+                                     Right<E>{product.right + dim, product.right_row, kColumns * lanes},
+                                     product.count);
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
+#pragma GCC unroll 4
           for (int c = 0; c < kLast; ++c) {
             A* at = out + r * out_row + c * lanes;
             hn::Store(kAdd ? hn::Add(sums[r][c], hn::Load(d, at)) : sums[r][c], d, at);
@@ -118,24 +141,41 @@ struct ProductRows {
         out += kRows * out_row;
       }
     }
+    template <int kLast, class A, class E>
+    static HWY_INLINE void run_columns(Interval rows, const RowProduct<A, E>& product, std::int64_t dim) {
+      product.transposed ? columns<kLast, true>(rows, product, dim)
+                         : columns<kLast, false>(rows, product, dim);
+    }
     template <class A, class E>
-    static HWY_INLINE void run(Interval rows, const RowProduct<A, E>& product, const std::int64_t& dim) {
-      const bool both = dim + lanes_of<A>() < product.width;
-      if (product.transposed) {
-        both ? columns<2, true>(rows, product, dim) : columns<1, true>(rows, product, dim);
-      } else {
-        both ? columns<2, false>(rows, product, dim) : columns<1, false>(rows, product, dim);
+    static HWY_INLINE void run(Interval rows, const RowProduct<A, E>& product, const std::int64_t& dim,
+                               const Columns& columns) {
+      if (columns == Columns::first) {
+        run_columns<1>(rows, product, dim);
+      } else if (columns == Columns::both) {
+        run_columns<kColumns>(rows, product, dim);
+      } else if constexpr (kManyRegisters && kRows <= kWideRows) {
+        run_columns<kWideColumns>(rows, product, dim);
       }
     }
   };
 };
 
+template <int kRows, class A, class E>
+HWY_INLINE void add_columns(const RowProduct<A, E>& product, std::int64_t dim, Columns columns) {
+  in_groups<ProductRows<true>::template Step, kRows>(0, product.added, product, dim, columns);
+  in_groups<ProductRows<false>::template Step, kRows>(product.added, product.rows, product, dim, columns);
+}
+
 template <class A, class E>
 HWY_INLINE void add_rows(const RowProduct<A, E>& product) {
-  for (std::int64_t dim = 0; dim < product.width; dim += kColumns * lanes_of<A>()) {
-    in_groups<ProductRows<true>::template Step>(0, product.added, product, dim);
-    in_groups<ProductRows<false>::template Step>(product.added, product.rows, product, dim);
+  const std::int64_t lanes = lanes_of<A>();
+  std::int64_t dim = 0;
+  if (makes_wide_products()) {
+    for (; dim + kWideColumns * lanes <= product.width; dim += kWideColumns * lanes)
+      add_columns<kWideRows>(product, dim, Columns::four);
   }
+  for (; dim < product.width; dim += kColumns * lanes)
+    add_columns<kRowsAtOnce>(product, dim, dim + lanes < product.width ? Columns::both : Columns::first);
 }
 
 /// The scores of a whole piece as the left operands of the last three products: rows of keys for dv and dk,

@@ -31,8 +31,23 @@ void attend_tile(ForwardTile<float>& tile, const KeyRows<float>& keys, const Pie
 void attend_tile(ForwardTile<double>& tile, const KeyRows<double>& keys, const Piece& piece,
                  const TileBias<double>& bias, bool add_to_scores, double* scores);
 
-/// The same with bfloat16 pairs, tile.queries among them: head_dim is even, the piece was cut with a granule
-/// of 2, a key beyond the block's end has finite values. `weights` is scratch, [kForwardKeys /
+/// A tile, what it sees of some keys, and scratch for its scores, [kForwardKeys][kForwardLanes].
+template <class A>
+struct TileTurn {
+  ForwardTile<A>& tile;
+  const Piece& piece;
+  A* scores;
+};
+
+/// The same as attend_tile for one and then the other, to the bit, without anything to add to scores; what
+/// both see is loaded for both at once. Where register_tile() is RegisterTile::wide (simd.h).
+void attend_two_tiles(const TileTurn<float>& first, const TileTurn<float>& second, const KeyRows<float>& keys,
+                      const TileBias<float>& bias);
+void attend_two_tiles(const TileTurn<double>& first, const TileTurn<double>& second,
+                      const KeyRows<double>& keys, const TileBias<double>& bias);
+
+/// attend_tile with bfloat16 pairs, tile.queries among them: head_dim is even, the piece was cut with a
+/// granule of 2, a key beyond the block's end has finite values. `weights` is scratch, [kForwardKeys /
 /// 2][kForwardLanes]. Only where pair_products() is PairProducts::dot (simd.h).
 void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
                           const TileBias<float>& bias, float* scores, Pair* weights);

@@ -2,7 +2,8 @@
 // broadcast value a row and 2 vectors a step. With 32 registers 12 rows (24 sums; 24 FMAs for 14 loads), with
 // 16 registers 6 (12 sums; 12 FMAs for 8 loads). Two vectors, not four, so that what is streamed again for
 // each group of rows (head_dim × 32 floats) stays in the first-level cache with room to spare, up to head_dim
-// 256. Included once per instruction set.
+// 256. Where that cache is larger and there are 32 registers, 6 rows × 4 vectors (24 FMAs for 10 loads;
+// register_tile() in simd.h): loads cost power, and power is clock. Included once per instruction set.
 #if defined(LONGSEQ_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LONGSEQ_PRODUCT_INL_H_
 #undef LONGSEQ_PRODUCT_INL_H_
@@ -17,6 +18,7 @@
 #include <type_traits>
 
 #include "kernels/positions.h"
+#include "kernels/simd.h"
 #include "kernels/tiles/dot.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,6 +30,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON;
 constexpr int kColumns = 2;
+constexpr int kWideColumns = 4;
+constexpr int kWideRows = 6;
 constexpr std::int64_t kStepsBetween = 4;
 constexpr int kRowsAtOnce = kManyRegisters ? 12 : 6;
 
@@ -96,28 +100,31 @@ Left(const E*, Row, Step) -> Left<E, Row, Step>;
 template <std::int64_t kValue>
 using Constant = std::integral_constant<std::int64_t, kValue>;
 
-/// The right operand: vector c of step n lies at at[n·step + c·lanes].
+/// The right operand: vectors 0 and 1 of step n lie at at[n·step + c·lanes], 2 and 3 beside each other
+/// `across` from them.
 template <class E>
 struct Right {
   const E* HWY_RESTRICT at;
   std::int64_t step;
+  std::int64_t across = 0;
 };
 
 /// One step of a product: sums[r][c] += left · right[c], where left of row r lies `offset(r)` from its
 /// pointer. kStart: sums are set, not added to.
 template <bool kStart, int kSpan, int kRows, int kFirst, int kLast, class A, class E, class Row,
-          int kPointers>
-HWY_INLINE void multiply_step(Vec<A> (&sums)[kRows][kColumns], const E* const (&pointers)[kPointers], Row row,
-                              std::int64_t thrice, const E* right) {
+          int kPointers, int kWidth>
+HWY_INLINE void multiply_step(Vec<A> (&sums)[kRows][kWidth], const E* const (&pointers)[kPointers], Row row,
+                              std::int64_t thrice, const E* right, std::int64_t across) {
   const std::int64_t lanes = lanes_of<A>();
-  decltype(load_elements(right)) columns[kColumns];
-#pragma GCC unroll 2
-  for (int c = kFirst; c < kLast; ++c) columns[c] = load_elements(right + c * lanes);
+  decltype(load_elements(right)) columns[kWidth];
+#pragma GCC unroll 4
+  for (int c = kFirst; c < kLast; ++c)
+    columns[c] = load_elements(right + c / kColumns * across + c % kColumns * lanes);
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
     const std::int64_t offset = r % kSpan == 3 ? thrice : r % kSpan * row;
     const auto value = broadcast_element(pointers[r / kSpan][offset]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int c = kFirst; c < kLast; ++c) {
       if constexpr (kStart) {
         sums[r][c] = multiply_elements(value, columns[c]);
@@ -133,8 +140,9 @@ struct Nothing {};
 
 /// sums[r][c] = Σ_n left[r][n] · right[n][c], n < count elements, at least one, for columns kFirst <= c <
 /// kLast. Calls between() every few steps.
-template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step, class Between = Nothing>
-HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> left, Right<E> right,
+template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step, int kWidth,
+          class Between = Nothing>
+HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kWidth], Left<E, Row, Step> left, Right<E> right,
                          std::int64_t count, const Between& between = {}) {
   // Rows in fours, each four with a pointer of its own: a distance and thrice it then address any row. Where
   // the distance is a constant, one pointer does.
@@ -144,7 +152,8 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> lef
 #pragma GCC unroll 3
   for (int p = 0; p < kPointers; ++p) pointers[p] = left.at + p * kSpan * left.row;
   const std::int64_t thrice = 3 * left.row;
-  multiply_step<true, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at);
+  multiply_step<true, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at,
+                                                      right.across);
 #pragma GCC unroll 4
   for (std::int64_t n = 1; n < count; ++n) {
     if constexpr (!std::is_same_v<Between, Nothing>) {
@@ -153,12 +162,13 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kColumns], Left<E, Row, Step> lef
 #pragma GCC unroll 3
     for (int p = 0; p < kPointers; ++p) pointers[p] += left.step;
     right.at += right.step;
-    multiply_step<false, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at);
+    multiply_step<false, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at,
+                                                         right.across);
   }
 }
 
-/// Which of the two columns of a step of lanes take part.
-enum class Columns { none, first, second, both };
+/// Which of the two columns of a step of lanes take part; four: both, and as many beside them.
+enum class Columns { none, first, second, both, four };
 
 /// The columns of the step that begins at `lane` which lie within [first_lane, last_lane). Bounds are
 /// multiples of a lane group, so that a column lies within them or without.
@@ -168,6 +178,11 @@ HWY_INLINE Columns columns_within(std::int64_t lane, std::int64_t first_lane, st
   const bool first = within(lane), second = within(lane + lanes_of<A>());
   if (first) return second ? Columns::both : Columns::first;
   return second ? Columns::second : Columns::none;
+}
+
+/// Whether products of four columns are made where they can be.
+HWY_INLINE bool makes_wide_products() {
+  return kManyRegisters && register_tile() == RegisterTile::wide;
 }
 
 /// Calls Step<rows>::run({from, to}, arguments...) for pieces of [begin, end) that are a whole number of
