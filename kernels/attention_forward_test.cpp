@@ -7,22 +7,12 @@
 #include <algorithm>
 #include <iterator>
 
+#include "kernels/each_target.h"
 #include "kernels/random_attention.h"
 #include "kernels/simd.h"
 
 namespace longseq {
 namespace {
-
-class AttentionForward : public testing::TestWithParam<std::string> {
- protected:
-  void SetUp() override { force_simd_target(GetParam()); }
-  void TearDown() override { force_simd_target("auto"); }
-
-  /// NAME_BF16 and NAME_AMX are NAME for all that is not in bf16.
-  bool is_another() const { return GetParam().find('_') != std::string::npos; }
-};
-INSTANTIATE_TEST_SUITE_P(Targets, AttentionForward, testing::ValuesIn(simd_targets()),
-                         [](const auto& target) { return target.param; });
 
 /// The bound of o's error: of a score's rounding, and of storing o.
 template <class T>
@@ -35,24 +25,24 @@ void expect_one_call_is_right(int usual) {
   Random random(20261123);
   for (int trial = 0; trial < trials(usual); ++trial) {
     const RandomAttention<T> data(random_problem(random, 400), random);
-    Tensor<T> o(data.o.shape());
-    Tensor<Accumulator<T>> lse(data.lse.shape());
-    attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view());
-    EXPECT_LT(relative_error(o, data.o), bound(data))
-        << "trial " << trial << " D " << data.problem.queries.head_dim << " magnitude "
-        << data.problem.magnitude;
-    EXPECT_LT(data.lse_error(lse), data.rounding()) << "trial " << trial;
+    for_each_target<T>([&] {
+      Tensor<T> o(data.o.shape());
+      Tensor<Accumulator<T>> lse(data.lse.shape());
+      attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view());
+      EXPECT_LT(relative_error(o, data.o), bound(data))
+          << "trial " << trial << " D " << data.problem.queries.head_dim << " magnitude "
+          << data.problem.magnitude;
+      EXPECT_LT(data.lse_error(lse), data.rounding()) << "trial " << trial;
+    });
   }
 }
-TEST_P(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInF32) {
-  if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
+TEST(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInF32) {
   expect_one_call_is_right<float>(120);
 }
-TEST_P(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInF64) {
-  if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
+TEST(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInF64) {
   expect_one_call_is_right<double>(60);
 }
-TEST_P(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInBf16) {
+TEST(AttentionForward, OfAnyPatternAndShapeMatchesTheReferenceInBf16) {
   expect_one_call_is_right<BFloat16>(60);
 }
 
@@ -64,39 +54,42 @@ void expect_blocks_are_right(int usual) {
     const RandomAttention<T> data(random_problem(random, 400), random);
     const std::int64_t s = data.problem.pattern.seq_len;
     const std::int64_t stripes = std::min<std::int64_t>(s, random.upto(1, 5));
-    Tensor<A> sums(data.o.shape()), maximum(data.lse.shape()), sum(data.lse.shape()), lse(data.lse.shape());
-    Tensor<T> o(data.o.shape());
-    const AttentionState<A> state{sums.view(), maximum.view(), sum.view()};
-    begin_attention(state);
-    std::fill_n(sums.data(), sums.shape().elements(), std::numeric_limits<A>::quiet_NaN());
-    for (std::int64_t step = 0; step < stripes; ++step) {
-      std::vector<QueryBlock<T>> blocks;
-      for (std::int64_t r = 0; r < stripes; ++r) {
-        const std::int64_t source = (r + step + 1) % stripes;  // rows may see nothing at first
-        const auto own = [&](auto view) { return stripe(view, r, stripes); };
-        const KeyBlock<T> keys{stripe(data.k.view(), source, stripes), stripe(data.v.view(), source, stripes),
-                               stripe_positions(s, source, stripes)};
-        blocks.push_back({own(data.q.view()),
-                          stripe_positions(s, r, stripes),
-                          {own(state.o), own(state.maximum), own(state.sum)},
-                          {keys}});
-        if (step + 1 == stripes && r % 2 == 1) blocks.back().result = {own(o.view()), own(lse.view())};
+    for_each_target<T>([&] {
+      Tensor<A> sums(data.o.shape()), maximum(data.lse.shape()), sum(data.lse.shape()), lse(data.lse.shape());
+      Tensor<T> o(data.o.shape());
+      const AttentionState<A> state{sums.view(), maximum.view(), sum.view()};
+      begin_attention(state);
+      std::fill_n(sums.data(), sums.shape().elements(), std::numeric_limits<A>::quiet_NaN());
+      for (std::int64_t step = 0; step < stripes; ++step) {
+        std::vector<QueryBlock<T>> blocks;
+        for (std::int64_t r = 0; r < stripes; ++r) {
+          const std::int64_t source = (r + step + 1) % stripes;  // rows may see nothing at first
+          const auto own = [&](auto view) { return stripe(view, r, stripes); };
+          const KeyBlock<T> keys{stripe(data.k.view(), source, stripes),
+                                 stripe(data.v.view(), source, stripes),
+                                 stripe_positions(s, source, stripes)};
+          blocks.push_back({own(data.q.view()),
+                            stripe_positions(s, r, stripes),
+                            {own(state.o), own(state.maximum), own(state.sum)},
+                            {keys}});
+          if (step + 1 == stripes && r % 2 == 1) blocks.back().result = {own(o.view()), own(lse.view())};
+        }
+        attend<T>(data.problem.pattern, data.terms(), blocks);
       }
-      attend<T>(data.problem.pattern, data.terms(), blocks);
-    }
-    for (std::int64_t r = 0; r < stripes; r += 2) {  // the others have their results
-      const auto own = [&](auto view) { return stripe(view, r, stripes); };
-      finish_attention<T>({own(state.o), own(state.maximum), own(state.sum)}, own(o.view()), own(lse.view()));
-    }
-    EXPECT_LT(relative_error(o, data.o), bound(data)) << trial;
-    EXPECT_LT(data.lse_error(lse), data.rounding()) << trial;
+      for (std::int64_t r = 0; r < stripes; r += 2) {  // the others have their results
+        const auto own = [&](auto view) { return stripe(view, r, stripes); };
+        finish_attention<T>({own(state.o), own(state.maximum), own(state.sum)}, own(o.view()),
+                            own(lse.view()));
+      }
+      EXPECT_LT(relative_error(o, data.o), bound(data)) << trial;
+      EXPECT_LT(data.lse_error(lse), data.rounding()) << trial;
+    });
   }
 }
-TEST_P(AttentionForward, TakesKeysBlockByBlockAndRowsInStripesInF32) {
-  if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
+TEST(AttentionForward, TakesKeysBlockByBlockAndRowsInStripesInF32) {
   expect_blocks_are_right<float>(60);
 }
-TEST_P(AttentionForward, TakesKeysBlockByBlockAndRowsInStripesInBf16) {
+TEST(AttentionForward, TakesKeysBlockByBlockAndRowsInStripesInBf16) {
   expect_blocks_are_right<BFloat16>(30);
 }
 
@@ -113,27 +106,28 @@ void expect_same_bits(std::int64_t head_dim) {
     const std::int64_t s = pattern.seq_len, heads = pattern.kind == PatternKind::local ? 1 : 4;
     const RandomAttention<T> data(
         {.pattern = pattern, .queries = {1, heads, s, head_dim}, .keys = {1, 1, s, head_dim}}, random);
-    std::vector<float> first;
-    for (const int threads : {1, 2, 5}) {
-      Tensor<T> o(data.o.shape());
-      Tensor<float> lse(data.lse.shape());
-      tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
-                                static_cast<std::size_t>(threads));
-      tbb::task_arena(threads).execute(
-          [&] { attention_forward<T>(pattern, {}, data.inputs(), o.view(), lse.view()); });
-      std::vector<float> now(lse.data(), lse.data() + lse.shape().elements());
-      std::transform(o.data(), o.data() + o.shape().elements(), std::back_inserter(now),
-                     [](T value) { return static_cast<float>(value); });
-      if (first.empty()) first = now;
-      EXPECT_EQ(first, now) << threads << " threads, window " << pattern.window_left;
-    }
+    for_each_target<T>([&] {
+      std::vector<float> first;
+      for (const int threads : {1, 2, 5}) {
+        Tensor<T> o(data.o.shape());
+        Tensor<float> lse(data.lse.shape());
+        tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
+                                  static_cast<std::size_t>(threads));
+        tbb::task_arena(threads).execute(
+            [&] { attention_forward<T>(pattern, {}, data.inputs(), o.view(), lse.view()); });
+        std::vector<float> now(lse.data(), lse.data() + lse.shape().elements());
+        std::transform(o.data(), o.data() + o.shape().elements(), std::back_inserter(now),
+                       [](T value) { return static_cast<float>(value); });
+        if (first.empty()) first = now;
+        EXPECT_EQ(first, now) << threads << " threads, window " << pattern.window_left;
+      }
+    });
   }
 }
-TEST_P(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInF32) {
-  if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
+TEST(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInF32) {
   expect_same_bits<float>(16);
 }
-TEST_P(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInBf16) {
+TEST(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInBf16) {
   expect_same_bits<BFloat16>(64);
 }
 
@@ -149,37 +143,39 @@ void expect_same_bits_with_either_tile(int usual) {
       problem.distances = 0;
     }
     const RandomAttention<T> data(problem, random);
-    std::vector<T> first;
-    for (const RegisterTile tile : {RegisterTile::tall, RegisterTile::wide}) {
-      force_register_tile(tile);
-      Tensor<T> o(data.o.shape()), lse(data.lse.shape());
-      attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view());
-      std::vector<T> now(lse.data(), lse.data() + lse.shape().elements());
-      now.insert(now.end(), o.data(), o.data() + o.shape().elements());
-      if (first.empty()) first = now;
-      EXPECT_EQ(first, now) << trial;
-    }
+    for_each_target<T>([&] {
+      std::vector<T> first;
+      for (const RegisterTile tile : {RegisterTile::tall, RegisterTile::wide}) {
+        force_register_tile(tile);
+        Tensor<T> o(data.o.shape()), lse(data.lse.shape());
+        attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view());
+        std::vector<T> now(lse.data(), lse.data() + lse.shape().elements());
+        now.insert(now.end(), o.data(), o.data() + o.shape().elements());
+        if (first.empty()) first = now;
+        EXPECT_EQ(first, now) << trial;
+      }
+    });
   }
   force_register_tile(usual_tile);
 }
-TEST_P(AttentionForward, IsTheSameBitForBitForEitherRegisterTile) {
-  if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
+TEST(AttentionForward, IsTheSameBitForBitForEitherRegisterTile) {
   expect_same_bits_with_either_tile<float>(20);
   expect_same_bits_with_either_tile<double>(10);
 }
 
-TEST_P(AttentionForward, OfScoresOfAThousandStaysFinite) {
-  if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
+TEST(AttentionForward, OfScoresOfAThousandStaysFinite) {
   Random random(4);
   const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = 300},
                                      .queries = {1, 1, 300, 64},
                                      .keys = {1, 1, 300, 64},
                                      .magnitude = 20},
                                     random);
-  Tensor<float> o(data.o.shape()), lse(data.lse.shape());
-  attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
-  EXPECT_LT(relative_error(o, data.o), 3e-6);
-  EXPECT_LT(data.lse_error(lse), 1e-6);
+  for_each_target<float>([&] {
+    Tensor<float> o(data.o.shape()), lse(data.lse.shape());
+    attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
+    EXPECT_LT(relative_error(o, data.o), 3e-6);
+    EXPECT_LT(data.lse_error(lse), 1e-6);
+  });
 }
 
 /// Whole parts of exponents are taken off in one addition to 1.5·2^23 (2^52), which holds only so many.
@@ -191,20 +187,21 @@ void expect_one_key_takes_all(double magnitude) {
                                  .keys = {1, 1, 300, 64},
                                  .magnitude = magnitude},
                                 random);
-  Tensor<T> o(data.o.shape());
-  Tensor<Accumulator<T>> lse(data.lse.shape());
-  attention_forward<T>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
-  EXPECT_LT(relative_error(o, data.o), sizeof(T) == 2 ? 4e-3 : 1e-6);
-  EXPECT_LT(data.lse_error(lse), 1e-6);
+  for_each_target<T>([&] {
+    Tensor<T> o(data.o.shape());
+    Tensor<Accumulator<T>> lse(data.lse.shape());
+    attention_forward<T>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
+    EXPECT_LT(relative_error(o, data.o), sizeof(T) == 2 ? 4e-3 : 1e-6);
+    EXPECT_LT(data.lse_error(lse), 1e-6);
+  });
 }
-TEST_P(AttentionForward, OfScoresBeyondEveryWholeNumberIsTheLargestOnesValue) {
+TEST(AttentionForward, OfScoresBeyondEveryWholeNumberIsTheLargestOnesValue) {
   expect_one_key_takes_all<float>(2e3);
   expect_one_key_takes_all<BFloat16>(2e3);
   expect_one_key_takes_all<double>(6e7);
 }
 
-TEST_P(AttentionForward, OfANanIsANanWhereItIsSeenAndNowhereElse) {
-  if (is_another()) GTEST_SKIP() << "the code of its target without pairs";
+TEST(AttentionForward, OfANanIsANanWhereItIsSeenAndNowhereElse) {
   Random random(5);
   RandomAttention<float> data(
       {.pattern = {.kind = PatternKind::local, .causal = true, .seq_len = 200, .window_left = 9},
@@ -212,10 +209,12 @@ TEST_P(AttentionForward, OfANanIsANanWhereItIsSeenAndNowhereElse) {
        .keys = {1, 1, 200, 16}},
       random);
   data.k.own.view().row(0, 0, 100)[3] = std::numeric_limits<float>::quiet_NaN();
-  Tensor<float> o(data.o.shape()), lse(data.lse.shape());
-  attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
-  for (std::int64_t i = 0; i < 200; ++i)
-    EXPECT_EQ(std::isnan(*o.view().row(0, 0, i)), i >= 100 && i <= 109) << i;
+  for_each_target<float>([&] {
+    Tensor<float> o(data.o.shape()), lse(data.lse.shape());
+    attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
+    for (std::int64_t i = 0; i < 200; ++i)
+      EXPECT_EQ(std::isnan(*o.view().row(0, 0, i)), i >= 100 && i <= 109) << i;
+  });
 }
 
 TEST(AttentionForwardErrors, StayWithinTheBoundOfMathsMd) {
