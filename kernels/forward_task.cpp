@@ -140,8 +140,7 @@ class TaskRun {
     }
     const bool relative = terms_.relative.present();
     const KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
-    if (register_tile() == RegisterTile::wide && !relative && std::is_same_v<T, A>)
-      return take_two_by_two(keys, key_rows, piece, next, bias);
+    if (at_once_ == 2) return take_two_by_two(keys, key_rows, piece, next, bias);
     for_each_tile(piece, kForwardKeys, 1, [&](std::int64_t i, const Piece& own) {
       ask_for(keys, next, i, own.keys);
       if (relative)
@@ -159,11 +158,10 @@ class TaskRun {
       std::int64_t seeing[2], count = 0;
       for (std::int64_t i = first; i < std::min(first + 2, tiles_); ++i) {
         own[count] = cut(outlooks_[static_cast<std::size_t>(i)], piece);
-        if (own[count].keys.empty()) continue;
-        load(i);
-        ask_for(keys, next, i, own[count].keys);
-        seeing[count++] = i;
+        if (!own[count].keys.empty()) seeing[count++] = i;
       }
+      if (count > 0) load(seeing[count - 1]);
+      for (std::int64_t n = 0; n < count; ++n) ask_for(keys, next, seeing[n], own[n].keys);
       const auto turn = [&](int n) { return TileTurn<A>{tile(seeing[n]), own[n], scores[n]}; };
       if (count == 2) {
         attend_two_tiles(turn(0), turn(1), key_rows, bias);
@@ -174,15 +172,16 @@ class TaskRun {
   }
 
   /// Asks for what is wanted soon, to come while tile i attends to `keys`: its own place in the result, the
-  /// queries of the tile after it, and the tile's share of the next piece.
+  /// queries of the tiles after it, and the tile's share of the next piece.
   void ask_for(const KeyBlock<T>& block, Interval next, std::int64_t i, Interval keys) {
     Coming& coming = scratch_.coming;
     coming.tidy();
     const Outlook& outlook = outlooks_[static_cast<std::size_t>(i)];
     if (block_.result.wanted() && keys.end >= hull_of(outlook.hull[0], outlook.hull[1]).end)
       coming.add(block_.result.o, task_.batch, rows(i));
-    if (loaded_ == i + 1 && asked_ < loaded_ && loaded_ < tiles_) {
-      coming.add(block_.q, task_.batch, rows(loaded_));
+    if (loaded_ == i + 1 && asked_ < loaded_) {
+      for (std::int64_t t = loaded_; t < std::min(loaded_ + at_once_, tiles_); ++t)
+        coming.add(block_.q, task_.batch, rows(t));
       asked_ = loaded_;
     }
     if constexpr (std::is_same_v<T, A>) {  // keys and values are read where they lie
@@ -224,6 +223,12 @@ class TaskRun {
     }
   }
 
+  /// Tiles that are taken at once.
+  std::int64_t at_once() const {
+    const bool plain = std::is_same_v<T, A> && !terms_.relative.present();
+    return plain && register_tile() == RegisterTile::wide ? 2 : 1;
+  }
+
   PairProducts products() const {
     const bool in_pairs =
         lies_in_pairs(block_.q) && std::all_of(block_.keys.begin(), block_.keys.end(),
@@ -239,6 +244,7 @@ class TaskRun {
   ForwardScratch<T>& scratch_;
   const Poll& poll_;
   const std::int64_t tiles_ = (task_.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
+  const std::int64_t at_once_ = at_once();
   const PairProducts products_ = products();
   const MatrixUnit matrix_unit_{products_ == PairProducts::matrix};
   std::int64_t loaded_ = 0;  // tiles whose queries and state are in the scratch
