@@ -200,13 +200,14 @@ TEST(AttentionBackward, TakesKeysBlockByBlockAndRowsInStripes) {
 /// Queries before all keys of a causal call, listed with them or not; all gradients of the keys are written,
 /// or a part.
 TEST(AttentionBackward, FirstWritesZerosWhereNothingIsSeen) {
-  const std::int64_t s = 300, rows = 150, part = 70;
+  const std::int64_t s = 300, rows = 150;
   Random random(13);
   const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = s},
                                      .queries = {2, 4, s, 16},
                                      .keys = {2, 2, s, 16}},
                                     random);
   for_each_target<float>([&] {
+    const std::int64_t part = 70;
     const Forward<float> forward(data);
     for (const auto& [listed, written_keys] :
          {std::pair(false, rows), std::pair(true, rows), std::pair(false, part), std::pair(true, part)}) {
