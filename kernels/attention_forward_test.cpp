@@ -133,7 +133,6 @@ TEST(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInBf16) {
 
 template <class T>
 void expect_same_bits_with_either_tile(int usual) {
-  const RegisterTile usual_tile = register_tile();
   Random random(12);
   for (int trial = 0; trial < trials(usual); ++trial) {
     Problem problem = random_problem(random, 500);
@@ -145,18 +144,16 @@ void expect_same_bits_with_either_tile(int usual) {
     const RandomAttention<T> data(problem, random);
     for_each_target<T>([&] {
       std::vector<T> first;
-      for (const RegisterTile tile : {RegisterTile::tall, RegisterTile::wide}) {
-        force_register_tile(tile);
+      for_each_register_tile([&] {
         Tensor<T> o(data.o.shape()), lse(data.lse.shape());
         attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view());
         std::vector<T> now(lse.data(), lse.data() + lse.shape().elements());
         now.insert(now.end(), o.data(), o.data() + o.shape().elements());
         if (first.empty()) first = now;
         EXPECT_EQ(first, now) << trial;
-      }
+      });
     });
   }
-  force_register_tile(usual_tile);
 }
 TEST(AttentionForward, IsTheSameBitForBitForEitherRegisterTile) {
   expect_same_bits_with_either_tile<float>(20);

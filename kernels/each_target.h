@@ -1,4 +1,4 @@
-// For tests: the instruction sets that this machine has.
+// For tests: the instruction sets that this machine has, and the forms of sums in registers.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -23,6 +23,17 @@ void for_each_target(const Check& check) {
     check();
   }
   force_simd_target("auto");
+}
+
+/// Calls check() with either register tile.
+template <class Check>
+void for_each_register_tile(const Check& check) {
+  const RegisterTile usual = register_tile();
+  for (const RegisterTile tile : {RegisterTile::tall, RegisterTile::wide}) {
+    force_register_tile(tile);
+    check();
+  }
+  force_register_tile(usual);
 }
 
 }  // namespace longseq

@@ -140,7 +140,7 @@ class TaskRun {
     }
     const bool relative = terms_.relative.present();
     const KeyRows<A> key_rows = widen(keys, task_.batch, task_.kv_head, piece, scratch_);
-    if (at_once_ == 2) return take_two_by_two(keys, key_rows, piece, next, bias);
+    if (tiles_at_once_ == 2) return take_two_by_two(keys, key_rows, piece, next, bias);
     for_each_tile(piece, kForwardKeys, 1, [&](std::int64_t i, const Piece& own) {
       ask_for(keys, next, i, own.keys);
       if (relative)
@@ -180,7 +180,7 @@ class TaskRun {
     if (block_.result.wanted() && keys.end >= hull_of(outlook.hull[0], outlook.hull[1]).end)
       coming.add(block_.result.o, task_.batch, rows(i));
     if (loaded_ == i + 1 && asked_ < loaded_) {
-      for (std::int64_t t = loaded_; t < std::min(loaded_ + at_once_, tiles_); ++t)
+      for (std::int64_t t = loaded_; t < std::min(loaded_ + tiles_at_once_, tiles_); ++t)
         coming.add(block_.q, task_.batch, rows(t));
       asked_ = loaded_;
     }
@@ -223,9 +223,9 @@ class TaskRun {
     }
   }
 
-  /// Tiles that are taken at once.
-  std::int64_t at_once() const {
-    const bool plain = std::is_same_v<T, A> && !terms_.relative.present();
+  /// Tiles that are taken at once: two only where their scores are plain products.
+  std::int64_t tiles_at_once() const {
+    const bool plain = std::is_same_v<T, A> && !terms_.relative.present() && terms_.bias.values == nullptr;
     return plain && register_tile() == RegisterTile::wide ? 2 : 1;
   }
 
@@ -244,7 +244,7 @@ class TaskRun {
   ForwardScratch<T>& scratch_;
   const Poll& poll_;
   const std::int64_t tiles_ = (task_.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
-  const std::int64_t at_once_ = at_once();
+  const std::int64_t tiles_at_once_ = tiles_at_once();
   const PairProducts products_ = products();
   const MatrixUnit matrix_unit_{products_ == PairProducts::matrix};
   std::int64_t loaded_ = 0;  // tiles whose queries and state are in the scratch
