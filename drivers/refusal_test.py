@@ -60,7 +60,7 @@ def test_an_unknown_command_names_the_nearest(ranks):
     refused(run(ranks, "bensh"), "bensh", "bench")
 
 
-@pytest.mark.parametrize("arguments", [["bensh"], ["plan", "--seq-len", 0]])
+@pytest.mark.parametrize("arguments", [["bensh"], ["plan", "--seq-len", 0], ["bench", "--seq-len", 0]])
 def test_the_error_is_said_once_although_rank_0_comes_last(arguments):
     words = command(None, *arguments)
     late = ["sh", "-c", 'sleep 1; exec "$@"', "sh", *words]

@@ -15,6 +15,9 @@ namespace longseq {
 /// longer than the kernels do, are best drawn outside.
 template <class T, class Check>
 void for_each_target(const Check& check) {
+  const struct Restore {
+    ~Restore() { force_simd_target("auto"); }
+  } restore;
   for (const std::string& name : simd_targets()) {
     // NAME_BF16 and NAME_AMX are NAME for all that is not in bf16.
     if (!std::is_same_v<T, BFloat16> && name.find('_') != std::string::npos) continue;
@@ -22,18 +25,19 @@ void for_each_target(const Check& check) {
     force_simd_target(name);
     check();
   }
-  force_simd_target("auto");
 }
 
 /// Calls check() with either register tile.
 template <class Check>
 void for_each_register_tile(const Check& check) {
-  const RegisterTile usual = register_tile();
+  const struct Restore {
+    RegisterTile usual = register_tile();
+    ~Restore() { force_register_tile(usual); }
+  } restore;
   for (const RegisterTile tile : {RegisterTile::tall, RegisterTile::wide}) {
     force_register_tile(tile);
     check();
   }
-  force_register_tile(usual);
 }
 
 }  // namespace longseq

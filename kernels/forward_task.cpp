@@ -226,7 +226,7 @@ class TaskRun {
   /// Tiles that are taken at once: two only where their scores are plain products.
   std::int64_t tiles_at_once() const {
     const bool plain = std::is_same_v<T, A> && !terms_.relative.present() && terms_.bias.values == nullptr;
-    return plain && register_tile() == RegisterTile::wide ? 2 : 1;
+    return plain && makes_wide_products() ? 2 : 1;
   }
 
   PairProducts products() const {
@@ -248,7 +248,7 @@ class TaskRun {
   const PairProducts products_ = products();
   const MatrixUnit matrix_unit_{products_ == PairProducts::matrix};
   std::int64_t loaded_ = 0;  // tiles whose queries and state are in the scratch
-  std::int64_t asked_ = 0;   // tiles whose queries have been asked for
+  std::int64_t asked_ = 0;   // loaded_ when the queries of the next were last asked for
   Interval seen_[2];         // of the key block, by any tile
   Interval recent_[2];       // of the key block, by the thread's last task
   std::array<Outlook, kTilesPerTask> outlooks_;

@@ -23,8 +23,8 @@ constexpr std::int64_t tiles_per_task(bool relative) {
   return relative ? packed / 2 : packed;
 }
 
-/// What one thread works in: the tiles of a task, the scores of one of them, a piece of keys in the type that
-/// is computed in where it is stored in another, and the products with relative keys.
+/// What one thread works in: the tiles of a task, the scores of one or two of them, a piece of keys in the
+/// type that is computed in where it is stored in another, and the products with relative keys.
 template <class T>
 struct ForwardScratch {
   using A = Accumulator<T>;

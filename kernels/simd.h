@@ -29,10 +29,11 @@ PairProducts pair_products();
 
 /// How the 24 sums of a product in registers lie, where there are 32 registers: 12 rows × 2 vectors, which
 /// streams little again for each group of rows, or 6 × 4, which loads less for each sum. The same values
-/// either way, to the bit.
+/// either way, to the bit, as long as all are finite.
 enum class RegisterTile { tall, wide };
 
-/// Wide where the first-level cache has at least 48 KiB, unless the other was forced.
+/// Wide where the first-level cache has at least 48 KiB, unless the other was forced. Targets with 16
+/// registers make products of 6 × 2 whatever it is.
 RegisterTile register_tile();
 void force_register_tile(RegisterTile tile);
 

@@ -10,6 +10,7 @@
 
 #include "kernels/bench/bench.h"
 #include "kernels/simd.h"
+#include "kernels/tiles/forward_tile.h"
 
 namespace {
 
@@ -57,8 +58,7 @@ int main(int argc, char** argv) {
     return 1;
   }
   benchmark::AddCustomContext("simd_target", longseq::simd_target());
-  const bool wide = longseq::register_tile() == longseq::RegisterTile::wide;
-  benchmark::AddCustomContext("register_tile", wide ? "wide" : "tall");
+  benchmark::AddCustomContext("register_tile", longseq::detail::makes_wide_products() ? "wide" : "tall");
   longseq::bench::add_attention();
   longseq::bench::add_parts();
   benchmark::RunSpecifiedBenchmarks();

@@ -41,8 +41,8 @@ HWY_NOINLINE void lane_rows(const BackwardStep<A, E>& call, bool masked, std::in
     Vec<A> sums[kRows][kWidth];
     const E* left = Stage::left(call) + (key - call.operands.origin) * call.operands.k_stride;
     multiply<kRows, kFirst, kLast, A>(sums, Left{left, call.operands.k_stride, Constant<1>()},
-                                      Right<E>{Stage::right(call) + first, kLaneBlock, across}, call.steps(),
-                                      [&]() HWY_ATTR { call.tile.coming.fetch(); });
+                                      Right{Stage::right(call) + first, Constant<kLaneBlock>(), across},
+                                      call.steps(), call.tile.coming);
     A* HWY_RESTRICT out = Stage::out(call) + call.row(key) + lane;
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
@@ -127,7 +127,7 @@ struct ProductRows {
         // The old sums are added last: loaded first they would hold up the products.
         Vec<A> sums[kRows][kWidth];
         multiply<kRows, 0, kLast, A>(sums, Left{left, Constant<kLeftRow>(), Constant<kLeftStep>()},
-                                     Right<E>{product.right + dim, product.right_row, kColumns * lanes},
+                                     Right{product.right + dim, product.right_row, kColumns * lanes},
                                      product.count);
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {

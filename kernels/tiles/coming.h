@@ -32,8 +32,10 @@ class Coming {
   void add(const TensorView<T>& view, std::int64_t batch, std::int64_t head, Interval rows) {
     if (rows.empty() || count_ == kMostRanges) return;
     constexpr auto kBytes = static_cast<std::int64_t>(sizeof(T));
-    ranges_[count_++] = {reinterpret_cast<const char*>(view.row(batch, head, rows.begin)),
-                         view.token_stride * kBytes, view.shape.head_dim * kBytes, rows.size()};
+    const std::int64_t row_bytes = view.shape.head_dim * kBytes, row_stride = view.token_stride * kBytes;
+    const bool dense = row_bytes == row_stride;  // one long row, then
+    ranges_[count_++] = {reinterpret_cast<const char*>(view.row(batch, head, rows.begin)), row_stride,
+                         dense ? rows.size() * row_bytes : row_bytes, dense ? 1 : rows.size()};
   }
   /// The rows of a tile.
   template <class T>
@@ -44,25 +46,42 @@ class Coming {
     });
   }
 
-  /// Asks for the next `lines` lines.
-  void fetch(std::int64_t lines) {
-    for (; lines > 0 && at_ < count_; --lines) fetch();
-  }
-  /// Asks for the next line.
-  void fetch() {
-    constexpr std::int64_t kLine = 64;
-    if (at_ == count_) return;
+  /// Lines that follow each other, asked for a quarter at a time: a step costs no more than that.
+  struct Lines {
+    const char* at;
+    std::int64_t quarters;
+    void ask() {
+      __builtin_prefetch(at, 0, 2);
+      at += kQuarter;
+    }
+  };
+  /// The next lines, 1 to `most` quarters of them. Where there are none, what is asked for is here already.
+  Lines next(std::int64_t most) {
+    if (at_ == count_) return {reinterpret_cast<const char*>(this), most};
     const Range& range = ranges_[at_];
-    __builtin_prefetch(range.first + row_ * range.row_stride + offset_, 0, 2);
-    offset_ += kLine;
-    if (offset_ < range.row_bytes) return;
+    const char* const first = range.first + row_ * range.row_stride + offset_;
+    const std::int64_t left = (range.row_bytes - offset_ + kQuarter - 1) / kQuarter;
+    if (most < left) {
+      offset_ += most * kQuarter;
+      return {first, most};
+    }
     offset_ = 0;
-    if (++row_ < range.rows) return;
-    row_ = 0;
-    ++at_;
+    if (++row_ == range.rows) {
+      row_ = 0;
+      ++at_;
+    }
+    return {first, left};
+  }
+  /// Asks for the next `count` lines.
+  void fetch(std::int64_t count) {
+    for (std::int64_t left = 4 * count; left > 0 && at_ < count_;) {
+      Lines lines = next(left);
+      for (left -= lines.quarters; lines.quarters > 0; --lines.quarters) lines.ask();
+    }
   }
 
  private:
+  static constexpr std::int64_t kQuarter = 16;  // bytes
   struct Range {
     const char* first;
     std::int64_t row_stride;  // bytes

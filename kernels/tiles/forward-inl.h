@@ -41,8 +41,8 @@ HWY_NOINLINE void score_rows(const ForwardStep<A, E>& call, const ForwardStep<A,
     Vec<A> sums[kRows][kWidth];
     multiply<kRows, kFirst, kLast, A>(
         sums, Left{call.keys.k_row(key), call.keys.k_stride, Constant<1>()},
-        Right<E>{call.queries + lane, kForwardLanes, beside.queries - call.queries},
-        call.tile.head_dim / Element<E>::kValues, [&]() HWY_ATTR { call.keys.coming->fetch(); });
+        Right{call.queries + lane, Constant<kForwardLanes>(), beside.queries - call.queries},
+        call.tile.head_dim / Element<E>::kValues, *call.keys.coming);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
@@ -125,7 +125,7 @@ HWY_NOINLINE void add_values(const ForwardStep<A, E>& call, const ForwardStep<A,
     Vec<A> sums[kRows][kWidth];
     multiply<kRows, kFirst, kLast, A>(
         sums, Left{call.keys.v_row(keys.begin) + row, Constant<1>(), call.keys.v_stride},
-        Right<E>{weights, kForwardLanes, across}, keys.size() / Element<E>::kValues);
+        Right{weights, Constant<kForwardLanes>(), across}, keys.size() / Element<E>::kValues);
 #pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4

@@ -1,7 +1,8 @@
 // The hot kernel of the forward pass. Queries are the lanes: scores are products of keys × queries in tiles
 // of 12 × 32 (product-inl.h), which need K and V as they lie in memory, unpacked, so that a ring step repacks
 // nothing, and the softmax needs no horizontal operation. The values' product has the same form, 12
-// dimensions × 32 queries. What two neighbouring tiles both see is multiplied 6 × 64 where that is better.
+// dimensions × 32 queries. Where wide products are made, what two neighbouring tiles both see is multiplied 6
+// × 64: the plain scores of their longest run of keys, and values where that is all they see of the piece.
 //
 // Bound: the FMA ports. Per key and query vector 2·head_dim FMAs and 13 operations of the softmax (a maximum,
 // 11 of exp2, a sum), which share the two ports on Intel, a ceiling of 91 % at head_dim 64 and 95 % at 128;
@@ -11,7 +12,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
-#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/tiles/forward_tile.cpp"
@@ -58,10 +58,10 @@ HWY_INLINE void attend_piece(const ForwardStep<A, E>& call) {
   add_piece(call);
 }
 
-/// The most keys that all queries of both tiles see, as far as plain products go.
+/// The longest run of keys that all queries of both tiles see, as far as plain products go.
 template <class A>
 Interval seen_by_both(const ForwardStep<A, A>& first, const ForwardStep<A, A>& second) {
-  const auto whole = [](const ForwardStep<A, A>& call, const Span& span) {
+  const auto whole = [](const ForwardStep<A, A>& call, const Span& span) HWY_ATTR {
     return is_plain(call, span) && span.first_lane == 0 && span.last_lane == kForwardLanes;
   };
   Interval most;
@@ -124,6 +124,10 @@ void finish_f64(const double* maximum, const double* sum, double* lse, double* f
   finish(maximum, sum, lse, factors);
 }
 
+bool wide_products() {
+  return makes_wide_products();
+}
+
 #define LONGSEQ_DEFINE(A, name)                                                                       \
   void attend_##name(ForwardTile<A>& tile, const KeyRows<A>& keys, const Piece& piece,                \
                      const TileBias<A>& bias, bool add_to_scores, A* scores) {                        \
@@ -178,7 +182,11 @@ LONGSEQ_DISPATCH(double, f64)
 #undef LONGSEQ_DISPATCH
 
 HWY_EXPORT(attend_pairs);
+HWY_EXPORT(wide_products);
 namespace detail {
+bool makes_wide_products() {
+  return HWY_DYNAMIC_DISPATCH(wide_products)();
+}
 void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
                           const TileBias<float>& bias, float* scores, Pair* weights) {
   HWY_DYNAMIC_DISPATCH(attend_pairs)(tile, keys, piece, bias, scores, weights);

@@ -39,8 +39,11 @@ struct TileTurn {
   A* scores;
 };
 
-/// The same as attend_tile for one and then the other, to the bit, without anything to add to scores; what
-/// both see is loaded for both at once. Where register_tile() is RegisterTile::wide (simd.h).
+/// Whether the target in use makes products 6 rows × 4 vectors at a time (RegisterTile::wide, simd.h).
+bool makes_wide_products();
+
+/// The same as attend_tile for one and then the other, to the bit as long as all numbers are finite, without
+/// anything to add to scores; what both see is loaded for both at once. Worth it with wide products.
 void attend_two_tiles(const TileTurn<float>& first, const TileTurn<float>& second, const KeyRows<float>& keys,
                       const TileBias<float>& bias);
 void attend_two_tiles(const TileTurn<double>& first, const TileTurn<double>& second,

@@ -33,7 +33,6 @@ constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_TARGET == HWY_NEON
 constexpr int kColumns = 2;
 constexpr int kWideColumns = 4;
 constexpr int kWideRows = 6;
-constexpr std::int64_t kStepsBetween = 4;
 constexpr int kRowsAtOnce = kManyRegisters ? 12 : 6;
 
 template <class A>
@@ -103,12 +102,14 @@ using Constant = std::integral_constant<std::int64_t, kValue>;
 
 /// The right operand: vectors 0 and 1 of step n lie at at[n·step + c·lanes], 2 and 3 beside each other
 /// `across` from them.
-template <class E>
+template <class E, class Step>
 struct Right {
   const E* HWY_RESTRICT at;
-  std::int64_t step;
+  Step step;
   std::int64_t across = 0;
 };
+template <class E, class Step>
+Right(const E*, Step, std::int64_t = 0) -> Right<E, Step>;
 
 /// One step of a product: sums[r][c] += left · right[c], where left of row r lies `offset(r)` from its
 /// pointer. kStart: sums are set, not added to.
@@ -136,15 +137,15 @@ HWY_INLINE void multiply_step(Vec<A> (&sums)[kRows][kWidth], const E* const (&po
   }
 }
 
-/// What there is to do between the steps of a product.
+/// Nothing is to come meanwhile.
 struct Nothing {};
 
 /// sums[r][c] = Σ_n left[r][n] · right[n][c], n < count elements, at least one, for columns kFirst <= c <
-/// kLast. Calls between() every few steps.
-template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step, int kWidth,
-          class Between = Nothing>
-HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kWidth], Left<E, Row, Step> left, Right<E> right,
-                         std::int64_t count, const Between& between = {}) {
+/// kLast. Meanwhile lines of `coming` are asked for, one every few steps.
+template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step, class RightStep,
+          int kWidth, class Lines = Nothing>
+HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kWidth], Left<E, Row, Step> left, Right<E, RightStep> right,
+                         std::int64_t count, Lines&& coming = {}) {
   // Rows in fours, each four with a pointer of its own: a distance and thrice it then address any row. Where
   // the distance is a constant, one pointer does.
   constexpr int kSpan = std::is_same_v<Row, std::int64_t> ? 4 : kRows;
@@ -155,16 +156,26 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kWidth], Left<E, Row, Step> left,
   const std::int64_t thrice = 3 * left.row;
   multiply_step<true, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at,
                                                       right.across);
-#pragma GCC unroll 4
-  for (std::int64_t n = 1; n < count; ++n) {
-    if constexpr (!std::is_same_v<Between, Nothing>) {
-      if (n % kStepsBetween == 0) between();
-    }
+  const auto step = [&]() HWY_ATTR {
 #pragma GCC unroll 3
     for (int p = 0; p < kPointers; ++p) pointers[p] += left.step;
     right.at += right.step;
     multiply_step<false, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at,
                                                          right.across);
+  };
+  if constexpr (std::is_same_v<Lines, Nothing>) {
+#pragma GCC unroll 4
+    for (std::int64_t n = 1; n < count; ++n) step();
+  } else {
+    for (std::int64_t left_over = count - 1; left_over > 0;) {
+      auto lines = coming.next(left_over);
+      left_over -= lines.quarters;
+#pragma GCC unroll 4
+      for (; lines.quarters > 0; --lines.quarters) {
+        lines.ask();
+        step();
+      }
+    }
   }
 }
 

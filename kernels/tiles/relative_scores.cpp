@@ -35,7 +35,8 @@ struct MultiplyRows {
         Vec<A> sums[kRows][kColumns];
         multiply<kRows, 0, kColumns, A>(
             sums, Left{rows + row * row_size, row_size, Constant<1>()},
-            Right<A>{queries + lane / kLaneBlock * head_dim * kLaneBlock + lane % kLaneBlock, kLaneBlock},
+            Right{queries + lane / kLaneBlock * head_dim * kLaneBlock + lane % kLaneBlock,
+                  Constant<kLaneBlock>()},
             head_dim);
 #pragma GCC unroll 12
         for (int r = 0; r < kRows; ++r) {
