@@ -50,9 +50,10 @@ class Coming {
   struct Lines {
     const char* at;
     std::int64_t quarters;
-    void ask() {
+    void ask(std::int64_t taken = 1) {
       __builtin_prefetch(at, 0, 2);
-      at += kQuarter;
+      at += taken * kQuarter;
+      quarters -= taken;
     }
   };
   /// The next lines, 1 to `most` quarters of them. Where there are none, what is asked for is here already.
@@ -74,9 +75,11 @@ class Coming {
   }
   /// Asks for the next `count` lines.
   void fetch(std::int64_t count) {
-    for (std::int64_t left = 4 * count; left > 0 && at_ < count_;) {
+    constexpr std::int64_t kWhole = 4;
+    for (std::int64_t left = kWhole * count; left > 0 && at_ < count_;) {
       Lines lines = next(left);
-      for (left -= lines.quarters; lines.quarters > 0; --lines.quarters) lines.ask();
+      left -= lines.quarters;
+      while (lines.quarters > 0) lines.ask(kWhole);
     }
   }
 

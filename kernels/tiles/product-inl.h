@@ -141,7 +141,7 @@ HWY_INLINE void multiply_step(Vec<A> (&sums)[kRows][kWidth], const E* const (&po
 struct Nothing {};
 
 /// sums[r][c] = Σ_n left[r][n] · right[n][c], n < count elements, at least one, for columns kFirst <= c <
-/// kLast. Meanwhile lines of `coming` are asked for, one every few steps.
+/// kLast. Meanwhile lines of `coming` are asked for, a quarter at each step.
 template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step, class RightStep,
           int kWidth, class Lines = Nothing>
 HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kWidth], Left<E, Row, Step> left, Right<E, RightStep> right,
@@ -171,7 +171,7 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kWidth], Left<E, Row, Step> left,
       auto lines = coming.next(left_over);
       left_over -= lines.quarters;
 #pragma GCC unroll 4
-      for (; lines.quarters > 0; --lines.quarters) {
+      while (lines.quarters > 0) {
         lines.ask();
         step();
       }
