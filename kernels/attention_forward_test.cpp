@@ -128,7 +128,8 @@ void expect_same_bits(std::int64_t head_dim) {
         for (const int threads : {1, 2, 5}) {
           const std::vector<Accumulator<T>> now = answers(data, threads);
           if (first.empty()) first = now;
-          EXPECT_EQ(first, now) << threads << " threads, window " << pattern.window_left;
+          EXPECT_EQ(first, now) << threads << " threads, " << pattern.seq_len << " tokens, window "
+                                << pattern.window_left;
         }
       });
     });

@@ -35,6 +35,7 @@ void for_each_register_tile(const Check& check) {
     ~Restore() { force_register_tile(usual); }
   } restore;
   for (const RegisterTile tile : {RegisterTile::tall, RegisterTile::wide}) {
+    SCOPED_TRACE(tile == RegisterTile::wide ? "wide" : "tall");
     force_register_tile(tile);
     check();
   }

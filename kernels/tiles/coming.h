@@ -6,12 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/attention.h"
 #include "kernels/tiles/folded_rows.h"
 
 namespace longseq::detail {
 
-/// Rows that will be wanted soon, asked for line by line between the steps of products: they come from far
-/// away, and many at once would hold the products up.
+/// Rows that will be wanted soon, asked for little by little between the steps of products: they come from
+/// far away, and many at once would hold the products up.
 class Coming {
  public:
   /// Forgets what has not been asked for: it is of no use any more.
@@ -46,8 +47,8 @@ class Coming {
     });
   }
 
-  /// Lines that follow each other, asked for a quarter at a time: a step costs no more than that.
-  struct Lines {
+  /// Lines that follow each other, of which each step asks for a quarter: that needs no branch.
+  struct Stretch {
     const char* at;
     std::int64_t quarters;
     void ask(std::int64_t taken = 1) {
@@ -56,8 +57,10 @@ class Coming {
       quarters -= taken;
     }
   };
-  /// The next lines, 1 to `most` quarters of them. Where there are none, what is asked for is here already.
-  Lines next(std::int64_t most) {
+  /// What is to come next, 1 to `most` quarters of lines. Where nothing is, the queue itself, which is in the
+  /// cache: a product has kMaxHeadDim steps at most.
+  Stretch next(std::int64_t most) {
+    static_assert(sizeof(Coming) >= kMaxHeadDim * kQuarter);
     if (at_ == count_) return {reinterpret_cast<const char*>(this), most};
     const Range& range = ranges_[at_];
     const char* const first = range.first + row_ * range.row_stride + offset_;
@@ -73,18 +76,18 @@ class Coming {
     }
     return {first, left};
   }
-  /// Asks for the next `count` lines.
+  /// Asks for the next `count` lines, of rows that are whole lines.
   void fetch(std::int64_t count) {
-    constexpr std::int64_t kWhole = 4;
-    for (std::int64_t left = kWhole * count; left > 0 && at_ < count_;) {
-      Lines lines = next(left);
-      left -= lines.quarters;
-      while (lines.quarters > 0) lines.ask(kWhole);
+    for (std::int64_t left = kQuarters * count; left > 0 && at_ < count_;) {
+      Stretch stretch = next(left);
+      left -= stretch.quarters;
+      while (stretch.quarters > 0) stretch.ask(kQuarters);
     }
   }
 
  private:
-  static constexpr std::int64_t kQuarter = 16;  // bytes
+  static constexpr std::int64_t kQuarters = 4;              // of a line
+  static constexpr std::int64_t kQuarter = 64 / kQuarters;  // bytes
   struct Range {
     const char* first;
     std::int64_t row_stride;  // bytes
@@ -96,7 +99,7 @@ class Coming {
   std::size_t count_ = 0;
   std::size_t at_ = 0;       // the range that is being asked for, of it
   std::int64_t row_ = 0;     // the row, and of that
-  std::int64_t offset_ = 0;  // the line, in bytes
+  std::int64_t offset_ = 0;  // the byte
 };
 
 }  // namespace longseq::detail

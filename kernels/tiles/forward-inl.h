@@ -89,7 +89,7 @@ struct ScoreTwo {
   template <class A, class E>
   static HWY_INLINE void run(Interval keys, const ForwardStep<A, E>& call, const ForwardStep<A, E>& beside,
                              const std::int64_t& lane) {
-    if constexpr (kManyRegisters) score_rows<kRows, 0, kWideColumns, true>(call, beside, false, lane, keys);
+    score_rows<kRows, 0, kWideColumns, true>(call, beside, false, lane, keys);
   }
 };
 

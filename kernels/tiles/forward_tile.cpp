@@ -80,7 +80,7 @@ Interval seen_by_both(const ForwardStep<A, A>& first, const ForwardStep<A, A>& s
 /// the number of threads: each sum is made as if it had none.
 template <class A>
 HWY_INLINE void attend_two(const ForwardStep<A, A>& first, const ForwardStep<A, A>& second) {
-  const Interval both = kManyRegisters ? seen_by_both(first, second) : Interval{};
+  const Interval both = seen_by_both(first, second);
   score_piece(first, both);
   score_piece(second, both);
   for (std::int64_t lane = 0; lane < kForwardLanes && !both.empty(); lane += kColumns * lanes_of<A>())
@@ -138,7 +138,11 @@ bool wide_products() {
     const auto step = [&](const TileTurn<A>& turn) HWY_ATTR {                                         \
       return TileStep<A, A>(turn.tile, keys, turn.piece, bias, false, turn.scores, turn.scores);      \
     };                                                                                                \
-    attend_two(step(first).call, step(second).call);                                                  \
+    if constexpr (kManyRegisters) {                                                                   \
+      attend_two(step(first).call, step(second).call);                                                \
+    } else {                                                                                          \
+      std::abort(); /* this target makes no wide products */                                          \
+    }                                                                                                 \
   }
 LONGSEQ_DEFINE(float, f32)
 LONGSEQ_DEFINE(double, f64)

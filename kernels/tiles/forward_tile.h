@@ -43,7 +43,7 @@ struct TileTurn {
 bool makes_wide_products();
 
 /// The same as attend_tile for one and then the other, to the bit as long as all numbers are finite, without
-/// anything to add to scores; what both see is loaded for both at once. Worth it with wide products.
+/// anything to add to scores; what both see is loaded for both at once. Only where makes_wide_products().
 void attend_two_tiles(const TileTurn<float>& first, const TileTurn<float>& second, const KeyRows<float>& keys,
                       const TileBias<float>& bias);
 void attend_two_tiles(const TileTurn<double>& first, const TileTurn<double>& second,

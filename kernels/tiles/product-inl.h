@@ -101,7 +101,7 @@ template <std::int64_t kValue>
 using Constant = std::integral_constant<std::int64_t, kValue>;
 
 /// The right operand: vectors 0 and 1 of step n lie at at[n·step + c·lanes], 2 and 3 beside each other
-/// `across` from them.
+/// `across` from them. Step: as above.
 template <class E, class Step>
 struct Right {
   const E* HWY_RESTRICT at;
@@ -141,11 +141,11 @@ HWY_INLINE void multiply_step(Vec<A> (&sums)[kRows][kWidth], const E* const (&po
 struct Nothing {};
 
 /// sums[r][c] = Σ_n left[r][n] · right[n][c], n < count elements, at least one, for columns kFirst <= c <
-/// kLast. Meanwhile lines of `coming` are asked for, a quarter at each step.
+/// kLast. Meanwhile what is `coming` is asked for, a quarter of a line at each step.
 template <int kRows, int kFirst, int kLast, class A, class E, class Row, class Step, class RightStep,
-          int kWidth, class Lines = Nothing>
+          int kWidth, class Queue = Nothing>
 HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kWidth], Left<E, Row, Step> left, Right<E, RightStep> right,
-                         std::int64_t count, Lines&& coming = {}) {
+                         std::int64_t count, Queue&& coming = {}) {
   // Rows in fours, each four with a pointer of its own: a distance and thrice it then address any row. Where
   // the distance is a constant, one pointer does.
   constexpr int kSpan = std::is_same_v<Row, std::int64_t> ? 4 : kRows;
@@ -163,16 +163,16 @@ HWY_INLINE void multiply(Vec<A> (&sums)[kRows][kWidth], Left<E, Row, Step> left,
     multiply_step<false, kSpan, kRows, kFirst, kLast, A>(sums, pointers, left.row, thrice, right.at,
                                                          right.across);
   };
-  if constexpr (std::is_same_v<Lines, Nothing>) {
+  if constexpr (std::is_same_v<Queue, Nothing>) {
 #pragma GCC unroll 4
     for (std::int64_t n = 1; n < count; ++n) step();
   } else {
     for (std::int64_t left_over = count - 1; left_over > 0;) {
-      auto lines = coming.next(left_over);
-      left_over -= lines.quarters;
+      auto stretch = coming.next(left_over);
+      left_over -= stretch.quarters;
 #pragma GCC unroll 4
-      while (lines.quarters > 0) {
-        lines.ask();
+      while (stretch.quarters > 0) {
+        stretch.ask();
         step();
       }
     }

@@ -100,7 +100,7 @@ struct KeyRows {
   std::int64_t k_stride;
   std::int64_t v_stride;
   std::int64_t origin;  // the row of the key block that k and v point to
-  Coming* coming;       // asked for between the steps of products
+  Coming* coming;       // asked for between the steps of scores
 
   const E* k_row(std::int64_t key) const { return k + (key - origin) * k_stride; }
   const E* v_row(std::int64_t key) const { return v + (key - origin) / Element<E>::kValues * v_stride; }

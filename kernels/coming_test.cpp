@@ -1,0 +1,87 @@
+// What is asked for ahead of its use: prefetches have no result, so a fault would only ever be slow.
+#include "kernels/tiles/coming.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "kernels/tensor.h"
+
+namespace longseq::detail {
+namespace {
+
+constexpr std::int64_t kQuarter = 16;
+
+/// Where the quarters begin that are asked for until there are none, `most` of them at a time.
+std::vector<const char*> asked(Coming& coming, std::int64_t most) {
+  std::vector<const char*> all;
+  for (;;) {
+    const Coming::Stretch stretch = coming.next(most);
+    if (stretch.at == reinterpret_cast<const char*>(&coming)) {
+      EXPECT_EQ(stretch.quarters, most);
+      return all;
+    }
+    EXPECT_GE(stretch.quarters, 1);
+    EXPECT_LE(stretch.quarters, most);
+    for (std::int64_t n = 0; n < stretch.quarters; ++n) all.push_back(stretch.at + n * kQuarter);
+  }
+}
+
+/// Every byte of the rows, once and in order, and nothing that lies in none of them.
+void expect_rows(const std::vector<const char*>& quarters, const TensorView<const float>& view,
+                 const std::vector<Interval>& ranges) {
+  std::vector<const char*> bytes, covered;
+  for (const Interval& rows : ranges) {
+    for (std::int64_t t = rows.begin; t < rows.end; ++t) {
+      const char* const row = reinterpret_cast<const char*>(view.row(0, 0, t));
+      for (std::int64_t b = 0; b < view.shape.head_dim * 4; ++b) bytes.push_back(row + b);
+    }
+  }
+  for (const char* quarter : quarters) {
+    EXPECT_TRUE(std::binary_search(bytes.begin(), bytes.end(), quarter));
+    for (std::int64_t b = 0; b < kQuarter; ++b)
+      if (std::binary_search(bytes.begin(), bytes.end(), quarter + b)) covered.push_back(quarter + b);
+  }
+  EXPECT_EQ(covered, bytes);
+}
+
+TEST(Coming, AsksForEveryByteOfTheRowsAndForNothingElse) {
+  for (const std::int64_t head_dim : {1, 7, 16, 40, 256}) {
+    for (const std::int64_t gap : {0, 24}) {
+      Tensor<float> tensor({1, 1, 30, head_dim + gap});
+      TensorView<const float> view = std::as_const(tensor).view();
+      view.shape.head_dim = head_dim;
+      const std::vector<Interval> ranges{{2, 3}, {5, 9}, {20, 30}};
+      for (const std::int64_t most : {1, 3, 63, 255}) {
+        Coming coming;
+        for (const Interval& rows : ranges) coming.add(view, 0, 0, rows);
+        expect_rows(asked(coming, most), view, ranges);
+      }
+    }
+  }
+}
+
+TEST(Coming, GoesOnWhereItWasAfterMakingRoom) {
+  const Tensor<float> tensor({1, 1, 8, 32});
+  const TensorView<const float> view = tensor.view();
+  Coming coming;
+  coming.add(view, 0, 0, {0, 1});
+  coming.add(view, 0, 0, {1, 3});
+  const Coming::Stretch first = coming.next(8), second = coming.next(3);
+  EXPECT_EQ(first.at, reinterpret_cast<const char*>(view.row(0, 0, 0)));
+  EXPECT_EQ(second.at, reinterpret_cast<const char*>(view.row(0, 0, 1)));
+  coming.tidy();
+  coming.add(view, 0, 0, {5, 6});
+  std::vector<const char*> rest = asked(coming, 5);
+  ASSERT_EQ(rest.size(), 13u + 8u);
+  EXPECT_EQ(rest[0], second.at + 3 * kQuarter);
+  EXPECT_EQ(rest[13], reinterpret_cast<const char*>(view.row(0, 0, 5)));
+  coming.add(view, 0, 0, {6, 7});
+  coming.clear();
+  EXPECT_TRUE(asked(coming, 5).empty());
+}
+
+}  // namespace
+}  // namespace longseq::detail
