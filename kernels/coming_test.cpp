@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -29,22 +29,22 @@ std::vector<const char*> asked(Coming& coming, std::int64_t most) {
   }
 }
 
-/// Every byte of the rows, once and in order, and nothing that lies in none of them.
+/// Every byte of the rows, and nothing that begins in none of them.
 void expect_rows(const std::vector<const char*>& quarters, const TensorView<const float>& view,
                  const std::vector<Interval>& ranges) {
-  std::vector<const char*> bytes, covered;
+  std::set<const char*> bytes, covered;
   for (const Interval& rows : ranges) {
     for (std::int64_t t = rows.begin; t < rows.end; ++t) {
       const char* const row = reinterpret_cast<const char*>(view.row(0, 0, t));
-      for (std::int64_t b = 0; b < view.shape.head_dim * 4; ++b) bytes.push_back(row + b);
+      for (std::int64_t b = 0; b < view.shape.head_dim * 4; ++b) bytes.insert(row + b);
     }
   }
   for (const char* quarter : quarters) {
-    EXPECT_TRUE(std::binary_search(bytes.begin(), bytes.end(), quarter));
+    EXPECT_TRUE(bytes.contains(quarter));
     for (std::int64_t b = 0; b < kQuarter; ++b)
-      if (std::binary_search(bytes.begin(), bytes.end(), quarter + b)) covered.push_back(quarter + b);
+      if (bytes.contains(quarter + b)) covered.insert(quarter + b);
   }
-  EXPECT_EQ(covered, bytes);
+  EXPECT_TRUE(covered == bytes) << covered.size() << " of " << bytes.size();
 }
 
 TEST(Coming, AsksForEveryByteOfTheRowsAndForNothingElse) {
