@@ -9,7 +9,7 @@
 // A call adds to gradients that lie in the caller's memory, or is the first to write them, so that a step of
 // a ring is one call; it needs q, k, v, do, and the lse and delta of the whole softmax. Sums are made in
 // Accumulator<T>, in an order that does not depend on the number of threads: results are the same, bit for
-// bit, run after run.
+// bit, run after run, on machines alike.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,7 @@
 #include "kernels/backward_task.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -233,7 +235,23 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const Meeting<T>
   procession.pass(task.place, number + 1);
 }
 
+/// Elements of f32 that the keys, values and gradients of a task may take each; of f64 they fill twice that.
+std::int64_t most_task_elements() {
+  constexpr std::int64_t kBytes = 740'000;  // of a cache of 1 MiB
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const bool roomy = sysconf(_SC_LEVEL2_CACHE_SIZE) >= 2 * 1024 * 1024;
+  if (roomy) return 2 * kBytes / 4 / 4;
+#endif
+  return kBytes / 4 / 4;
+}
+
 }  // namespace
+
+std::int64_t most_task_keys(std::int64_t head_dim) {
+  return kBackwardKeys *
+         std::clamp<std::int64_t>(most_task_elements() / (kBackwardKeys * packed_stride(head_dim)), 1,
+                                  kMostTaskPieces);
+}
 
 /// Rows of gradients that the matrix unit may write beyond the last key.
 template <class T>

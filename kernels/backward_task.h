@@ -83,14 +83,11 @@ constexpr std::int64_t tiles_before(std::int64_t row) {
   return (row + kBackwardLanes - 1) / kBackwardLanes;
 }
 
-/// Keys of a task, at most: as many as fit, with their gradients, into 740 KB of the second-level cache,
-/// since each task loads all queries; no more than 6 pieces, so that there are tasks enough.
+/// Keys of a task, at most: as many as fit, with their gradients, into 740 KB of the second-level cache, or
+/// twice that where it has 2 MiB, since each task loads all queries; no more than 6 pieces, so that there are
+/// tasks enough. Sums of dq are made task by task: its last bits depend on this.
 constexpr std::int64_t kMostTaskPieces = 6;
-constexpr std::int64_t most_task_keys(std::int64_t head_dim) {
-  constexpr std::int64_t kElements = 740'000 / 4 / 4;  // of f32; of f64 they fill twice that
-  return kBackwardKeys *
-         std::clamp<std::int64_t>(kElements / (kBackwardKeys * packed_stride(head_dim)), 1, kMostTaskPieces);
-}
+std::int64_t most_task_keys(std::int64_t head_dim);
 
 /// What one thread works in.
 template <class T>
