@@ -4,13 +4,12 @@
 #include "kernels/attention_backward.h"
 
 #include <gtest/gtest.h>
-#include <tbb/global_control.h>
-#include <tbb/task_arena.h>
 
 #include "kernels/each_target.h"
 #include "kernels/parallel_rows.h"
 #include "kernels/random_attention.h"
 #include "kernels/simd.h"
+#include "kernels/with_threads.h"
 
 namespace longseq {
 namespace {
@@ -255,10 +254,8 @@ void expect_same_bits(std::int64_t s, std::int64_t head_dim) {
       std::vector<Accumulator<T>> first;
       for_each_register_tile([&] {
         for (const int threads : {1, 2, 3, 8}) {
-          tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
-                                    static_cast<std::size_t>(threads));
-          std::vector<Accumulator<T>> now;
-          tbb::task_arena(threads).execute([&] { now = backward(data, forward).all(); });
+          const std::vector<Accumulator<T>> now =
+              with_threads(threads, [&] { return backward(data, forward).all(); });
           if (first.empty()) first = now;
           EXPECT_EQ(first, now) << threads;
         }

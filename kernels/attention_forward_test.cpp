@@ -1,8 +1,6 @@
 // The forward engine against the f64 reference: random shapes, patterns, position terms, layouts of rows,
 // magnitudes and types, for each instruction set that this machine has.
 #include <gtest/gtest.h>
-#include <tbb/global_control.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <vector>
@@ -10,6 +8,7 @@
 #include "kernels/each_target.h"
 #include "kernels/random_attention.h"
 #include "kernels/simd.h"
+#include "kernels/with_threads.h"
 
 namespace longseq {
 namespace {
@@ -99,9 +98,9 @@ template <class T>
 std::vector<Accumulator<T>> answers(const RandomAttention<T>& data, int threads) {
   Tensor<T> o(data.o.shape());
   Tensor<Accumulator<T>> lse(data.lse.shape());
-  tbb::global_control limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
-  tbb::task_arena(threads).execute(
-      [&] { attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view()); });
+  with_threads(threads, [&] {
+    attention_forward<T>(data.problem.pattern, data.terms(), data.inputs(), o.view(), lse.view());
+  });
   std::vector<Accumulator<T>> all(lse.data(), lse.data() + lse.shape().elements());
   for (std::int64_t i = 0; i < o.shape().elements(); ++i)
     all.push_back(static_cast<Accumulator<T>>(o.data()[i]));

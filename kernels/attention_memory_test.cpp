@@ -1,13 +1,12 @@
 // What a call allocates: its threads' scratch and a list of tasks, whatever the length of the sequence.
 #include <gtest/gtest.h>
-#include <tbb/global_control.h>
-#include <tbb/task_arena.h>
 
 #include <atomic>
 #include <cstdlib>
 #include <new>
 
 #include "kernels/attention_backward.h"
+#include "kernels/with_threads.h"
 
 namespace {
 std::atomic<std::int64_t> held{0}, peak{0};
@@ -92,16 +91,13 @@ namespace {
 /// Bytes that work() holds at once beyond what was held before.
 template <class Work>
 std::int64_t bytes_of(int threads, const Work& work) {
-  tbb::global_control limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
-  std::int64_t bytes = 0;
-  tbb::task_arena(threads).execute([&] {
+  return with_threads(threads, [&] {
     work();  // once before, for what TBB keeps
     const std::int64_t before = held;
     peak = before;
     work();
-    bytes = peak - before;
+    return peak - before;
   });
-  return bytes;
 }
 
 template <class T>

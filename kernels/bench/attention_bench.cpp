@@ -1,13 +1,12 @@
 // Forward and backward attention on one node, pattern by pattern.
 #include <fmt/format.h>
-#include <tbb/global_control.h>
 #include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
 
 #include <random>
 
 #include "kernels/attention_backward.h"
 #include "kernels/bench/bench.h"
+#include "kernels/with_threads.h"
 
 namespace longseq::bench {
 namespace {
@@ -59,10 +58,7 @@ struct Tensors {
 template <class T, class Work>
 void measure(benchmark::State& state, const Case& c, double flops, double bytes, std::int64_t scratch,
              const Work& work) {
-  tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
-                            static_cast<std::size_t>(c.threads));
-  tbb::task_arena arena(c.threads);
-  arena.execute([&] {
+  with_threads(c.threads, [&] {
     Tensors<T> tensors(c.shape());
     attention_forward<T>(c.pattern, {}, tensors.inputs(), tensors.o.view(), tensors.lse.view());
     const Peak peak = measure_between_peaks<Accumulator<T>>(state, c.threads, [&] { work(tensors); });

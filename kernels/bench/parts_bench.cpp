@@ -1,8 +1,6 @@
 // What surrounds attention in a step: merging partial results, rotary positions, projections, pricing a
 // pattern.
 #include <fmt/format.h>
-#include <tbb/global_control.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
 
@@ -11,15 +9,15 @@
 #include "kernels/pattern.h"
 #include "kernels/position.h"
 #include "kernels/projection.h"
+#include "kernels/with_threads.h"
 
 namespace longseq::bench {
 namespace {
 
 template <class Work>
 void run(benchmark::State& state, int threads, double flops, double bytes, const Work& work) {
-  tbb::global_control limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
-  tbb::task_arena(threads).execute(
-      [&] { measure_between_peaks<float>(state, threads, work).report(state, flops, bytes); });
+  with_threads(threads,
+               [&] { measure_between_peaks<float>(state, threads, work).report(state, flops, bytes); });
 }
 
 Tensor<float> filled(const Shape& shape, float value) {

@@ -1,8 +1,6 @@
 #include "kernels/bench/peer_library.h"
 
 #include <fmt/format.h>
-#include <tbb/global_control.h>
-#include <tbb/task_arena.h>
 
 #include <exception>
 #include <stdexcept>
@@ -11,6 +9,7 @@
 #include "kernels/attention_backward.h"
 #include "kernels/peak.h"
 #include "kernels/simd.h"
+#include "kernels/with_threads.h"
 
 namespace {
 
@@ -41,9 +40,7 @@ int run(const LongseqProblem& problem, const Work& work) {
           fmt::format("kv-heads is {}; expected a divisor of heads = {}", problem.kv_heads, problem.heads));
     if (problem.threads < 1)
       throw std::invalid_argument(fmt::format("threads is {}; expected 1 or more", problem.threads));
-    const tbb::global_control limit(tbb::global_control::max_allowed_parallelism,
-                                    static_cast<std::size_t>(problem.threads));
-    tbb::task_arena(problem.threads).execute([&] {
+    with_threads(problem.threads, [&] {
       switch (problem.dtype) {
         case 0:
           return work(float{});

@@ -124,10 +124,6 @@ void finish_f64(const double* maximum, const double* sum, double* lse, double* f
   finish(maximum, sum, lse, factors);
 }
 
-bool wide_products() {
-  return makes_wide_products();
-}
-
 #define LONGSEQ_DEFINE(A, name)                                                                       \
   void attend_##name(ForwardTile<A>& tile, const KeyRows<A>& keys, const Piece& piece,                \
                      const TileBias<A>& bias, bool add_to_scores, A* scores) {                        \
@@ -186,10 +182,10 @@ LONGSEQ_DISPATCH(double, f64)
 #undef LONGSEQ_DISPATCH
 
 HWY_EXPORT(attend_pairs);
-HWY_EXPORT(wide_products);
+HWY_EXPORT(makes_wide_products);
 namespace detail {
 bool makes_wide_products() {
-  return HWY_DYNAMIC_DISPATCH(wide_products)();
+  return HWY_DYNAMIC_DISPATCH(makes_wide_products)();
 }
 void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
                           const TileBias<float>& bias, float* scores, Pair* weights) {
