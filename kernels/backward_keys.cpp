@@ -56,11 +56,15 @@ void give_gradients(const GradientKeys<T>& keys, const BackwardTask& task, Inter
   using A = Accumulator<T>;
   const auto give = [&](RowSums<A>& sums, const TensorView<A>& view, A factor) {
     sums.complete(rows.end - origin, tile.stride);
-    for (std::int64_t key = rows.begin; key < rows.end; ++key) {
-      A* row = view.row(task.batch, task.kv_head, key);
-      give_rows(sums.rows + (key - origin) * tile.stride, 0, factor, 1, tile.head_dim, !first.contains(key),
-                &row);
-    }
+    const auto give_part = [&](Interval part, bool add) {
+      give_rows(sums.rows + (part.begin - origin) * tile.stride, tile.stride, factor, part.size(),
+                tile.head_dim, add, view.row(task.batch, task.kv_head, part.begin), view.token_stride);
+    };
+    const Interval set = intersect(rows, first);
+    if (set.empty()) return give_part(rows, true);
+    give_part({rows.begin, set.begin}, true);
+    give_part(set, false);
+    give_part({set.end, rows.end}, true);
   };
   give(gradients.dk, keys.dk, static_cast<A>(1.0 / std::sqrt(static_cast<double>(tile.head_dim))));
   give(gradients.dv, keys.dv, A{1});

@@ -47,5 +47,10 @@ void give_rows(const float* rows, std::int64_t stride, float factor, std::int64_
                std::int64_t head_dim, bool add, float* const* out);
 void give_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count,
                std::int64_t head_dim, bool add, double* const* out);
+/// The same for rows that lie out_stride apart: out[t·out_stride + d].
+void give_rows(const float* rows, std::int64_t stride, float factor, std::int64_t count,
+               std::int64_t head_dim, bool add, float* out, std::int64_t out_stride);
+void give_rows(const double* rows, std::int64_t stride, double factor, std::int64_t count,
+               std::int64_t head_dim, bool add, double* out, std::int64_t out_stride);
 
 }  // namespace longseq::detail
