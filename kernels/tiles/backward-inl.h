@@ -45,9 +45,15 @@ struct BackwardStep {
   }
 };
 
-/// weights = 2^(scale·q·k + bias − lse), 0 where not visible. kPlain: no mask, no bias, nothing to add, no
-/// lse that is far.
-template <bool kPlain>
+/// What there is beside the scores of a span. An lse that is far counts as anything.
+template <class A, class E>
+HWY_INLINE Extra extra_of(const BackwardStep<A, E>& call, const detail::Span& span) {
+  if (call.add_to_scores || call.bias.values != nullptr || call.tile.far) return Extra::any;
+  return span.masked ? Extra::mask : Extra::none;
+}
+
+/// weights = 2^(scale·q·k + bias − lse), 0 where not visible.
+template <Extra kExtra>
 struct Weigh {
   template <class A, class E>
   static HWY_INLINE Vec<A> finish(const BackwardStep<A, E>& call, bool masked, std::int64_t lane,
@@ -55,7 +61,8 @@ struct Weigh {
     const Tag<A> d;
     const Vec<A> scale = hn::Set(d, call.tile.score_scale);
     const Vec<A> factor = hn::Load(d, call.tile.lse_factor + lane);
-    if constexpr (kPlain) {
+    if constexpr (kExtra != Extra::any) {
+      if constexpr (kExtra == Extra::mask) score = mask_score(call.tile.lanes, lane, key, score);
       const TakenOff<Vec<A>> whole{hn::Load(d, call.tile.lse_lowest + lane),
                                    hn::Load(d, call.tile.lse_shift + lane)};
       return hn::Mul(exp2_weight(d, score, scale, whole), factor);
@@ -88,9 +95,8 @@ HWY_INLINE Vec<A> differentiate(const BackwardStep<A, E>& call, std::int64_t lan
   return hn::Mul(weight, hn::Sub(d_weight, hn::Load(Tag<A>(), call.tile.delta + lane)));
 }
 
-/// d_scores = weights · (do·v − delta).
-template <bool kPlain>
-struct Differentiate {
+/// d_scores = weights · (do·v − delta), whatever the scores had.
+struct DifferentiateAll {
   template <class A, class E>
   static HWY_INLINE Vec<A> finish(const BackwardStep<A, E>& call, bool /*masked*/, std::int64_t lane,
                                   std::int64_t key, Vec<A> d_weight) {
@@ -109,6 +115,9 @@ struct Differentiate {
     return call.d_scores;
   }
 };
+
+template <Extra>
+using Differentiate = DifferentiateAll;
 
 #if LONGSEQ_MAY_DOT
 /// Neighbouring lanes as pairs, rounded to nearest even.

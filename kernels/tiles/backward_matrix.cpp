@@ -50,7 +50,7 @@ void multiply_lanes(const MatrixStep& call, std::int64_t first_lane) {
 
 /// Weights and dS of a span's keys and some of its lanes, as pairs, from scores and dP; dS is left in their
 /// place.
-template <bool kPlain>
+template <Extra kExtra>
 HWY_NOINLINE void differentiate_span(const MatrixStep& call, const PairScores& pairs, const Span& span,
                                      std::int64_t first_lane, std::int64_t last_lane) {
   const Tag<float> d;
@@ -62,7 +62,7 @@ HWY_NOINLINE void differentiate_span(const MatrixStep& call, const PairScores& p
       for (int i = 0; i < 2; ++i) {
         const std::int64_t own = at + i * kBackwardLanes;
         const Vec<float> weight =
-            Weigh<kPlain>::finish(call, span.masked, lane, key + i, hn::Load(d, call.weights + own));
+            Weigh<kExtra>::finish(call, span.masked, lane, key + i, hn::Load(d, call.weights + own));
         d_scores[i] = differentiate(call, lane, weight, hn::Load(d, call.d_scores + own));
         hn::Store(d_scores[i], d, call.d_scores + own);
         store_lane_pairs(weight, pairs.weights + own / 2);
@@ -80,10 +80,16 @@ void differentiate_lanes(const MatrixStep& call, const PairScores& pairs, std::i
     const Span& span = call.piece.spans[s];
     const std::int64_t first = std::max(span.first_lane, block);
     const std::int64_t last = std::min(span.last_lane, block + kLaneBlock);
-    if (span.masked || call.bias.values != nullptr || call.tile.far) {
-      differentiate_span<false>(call, pairs, span, first, last);
-    } else {
-      differentiate_span<true>(call, pairs, span, first, last);
+    switch (extra_of(call, span)) {
+      case Extra::none:
+        differentiate_span<Extra::none>(call, pairs, span, first, last);
+        break;
+      case Extra::mask:
+        differentiate_span<Extra::mask>(call, pairs, span, first, last);
+        break;
+      case Extra::any:
+        differentiate_span<Extra::any>(call, pairs, span, first, last);
+        break;
     }
   }
 }

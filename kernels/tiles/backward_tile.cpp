@@ -56,36 +56,41 @@ HWY_NOINLINE void lane_rows(const BackwardStep<A, E>& call, bool masked, std::in
 }
 
 /// One stage over a span for one step of lanes, kRows keys at a time.
-template <template <bool> class Stage>
+template <template <Extra> class Stage>
 struct LaneRows {
   template <int kRows>
   struct Step {
-    template <int kLast, class A, class E>
-    static HWY_INLINE void whole(Interval keys, const BackwardStep<A, E>& call, const Span& span,
-                                 std::int64_t lane) {
-      if (span.masked || call.add_to_scores || call.bias.values != nullptr || call.tile.far) {
-        lane_rows<Stage<false>, kRows, 0, kLast>(call, span.masked, lane, keys);
-      } else {
-        lane_rows<Stage<true>, kRows, 0, kLast>(call, false, lane, keys);
+    template <int kFirst, int kLast, class A, class E>
+    static HWY_INLINE void of_columns(Interval keys, const BackwardStep<A, E>& call, const Span& span,
+                                      std::int64_t lane) {
+      switch (extra_of(call, span)) {
+        case Extra::any:
+          return lane_rows<Stage<Extra::any>, kRows, kFirst, kLast>(call, span.masked, lane, keys);
+        case Extra::none:
+          if constexpr (kLast - kFirst > 1)
+            return lane_rows<Stage<Extra::none>, kRows, kFirst, kLast>(call, span.masked, lane, keys);
+          [[fallthrough]];  // a column alone is hardly ever seen in full
+        case Extra::mask:
+          return lane_rows<Stage<Extra::mask>, kRows, kFirst, kLast>(call, span.masked, lane, keys);
       }
     }
     template <class A, class E>
     static HWY_INLINE void run(Interval keys, const BackwardStep<A, E>& call, const Span& span,
                                const std::int64_t& lane, const Columns& columns) {
       if (columns == Columns::first) {
-        lane_rows<Stage<false>, kRows, 0, 1>(call, span.masked, lane, keys);
+        of_columns<0, 1>(keys, call, span, lane);
       } else if (columns == Columns::second) {
-        lane_rows<Stage<false>, kRows, 1, 2>(call, span.masked, lane, keys);
+        of_columns<1, 2>(keys, call, span, lane);
       } else if (columns == Columns::both) {
-        whole<kColumns>(keys, call, span, lane);
+        of_columns<0, kColumns>(keys, call, span, lane);
       } else if constexpr (kManyRegisters && kRows <= kWideRows) {
-        whole<kWideColumns>(keys, call, span, lane);
+        of_columns<0, kWideColumns>(keys, call, span, lane);
       }
     }
   };
 };
 
-template <template <bool> class Stage, class A, class E>
+template <template <Extra> class Stage, class A, class E>
 HWY_INLINE void lane_piece(const BackwardStep<A, E>& call) {
   const bool wide = makes_wide_products();
   const std::int64_t narrow = kColumns * lanes_of<A>(), step = wide ? kWideColumns * lanes_of<A>() : narrow;

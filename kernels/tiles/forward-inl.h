@@ -21,9 +21,8 @@ using detail::Span;
 constexpr std::int64_t kSumKeys = 128;  // values summed before they are added to the outputs, at most
 
 /// Scores of `keys`, kRows at a time, for the columns of one step of lanes; raises block_maximum. Scores are
-/// q·k, or with a bias the finished exponents of 2. kPlain: there is no mask, no bias, nothing to add.
-/// `beside`: whose the third and the fourth column are.
-template <int kRows, int kFirst, int kLast, bool kPlain, class A, class E>
+/// q·k, or with a bias the finished exponents of 2. `beside`: whose the third and the fourth column are.
+template <int kRows, int kFirst, int kLast, Extra kExtra, class A, class E>
 HWY_NOINLINE void score_rows(const ForwardStep<A, E>& call, const ForwardStep<A, E>& beside, bool masked,
                              std::int64_t lane, Interval keys) {
   constexpr int kWidth = kLast > kColumns ? kWideColumns : kColumns;
@@ -49,7 +48,9 @@ HWY_NOINLINE void score_rows(const ForwardStep<A, E>& call, const ForwardStep<A,
       for (int c = kFirst; c < kLast; ++c) {
         Vec<A> score = sums[r][c];
         A* HWY_RESTRICT at = scores[c / kColumns] + (key - keys.begin + r) * kForwardLanes + lane_of(c);
-        if constexpr (!kPlain) {
+        if constexpr (kExtra == Extra::mask) {
+          score = mask_score(call.tile.lanes, lane_of(c), key + r, score);
+        } else if constexpr (kExtra == Extra::any) {
           if (call.add_to_scores) score = hn::Add(score, hn::Load(d, at));
           score = finish_score(call, masked, lane_of(c), key + r, score);
         }
@@ -62,25 +63,37 @@ HWY_NOINLINE void score_rows(const ForwardStep<A, E>& call, const ForwardStep<A,
   for (int c = kFirst; c < kLast; ++c) hn::Store(maximum[c], d, whose(c).block_maximum + lane_of(c));
 }
 
-/// Whether the scores of a span are what the product gives.
 template <class A, class E>
-HWY_INLINE bool is_plain(const ForwardStep<A, E>& call, const Span& span) {
-  return !span.masked && !call.add_to_scores && call.bias.values == nullptr;
+HWY_INLINE Extra extra_of(const ForwardStep<A, E>& call, const Span& span) {
+  if (call.add_to_scores || call.bias.values != nullptr) return Extra::any;
+  return span.masked ? Extra::mask : Extra::none;
 }
 
 template <int kRows>
 struct Score {
+  template <int kFirst, int kLast, class A, class E>
+  static HWY_INLINE void of_columns(Interval keys, const ForwardStep<A, E>& call, const Span& span,
+                                    std::int64_t lane) {
+    switch (extra_of(call, span)) {
+      case Extra::any:
+        return score_rows<kRows, kFirst, kLast, Extra::any>(call, call, span.masked, lane, keys);
+      case Extra::none:
+        if constexpr (kLast - kFirst > 1)
+          return score_rows<kRows, kFirst, kLast, Extra::none>(call, call, span.masked, lane, keys);
+        [[fallthrough]];  // a column alone is hardly ever seen in full
+      case Extra::mask:
+        return score_rows<kRows, kFirst, kLast, Extra::mask>(call, call, span.masked, lane, keys);
+    }
+  }
   template <class A, class E>
   static HWY_INLINE void run(Interval keys, const ForwardStep<A, E>& call, const Span& span,
                              const std::int64_t& lane, const Columns& columns) {
     if (columns == Columns::first) {
-      score_rows<kRows, 0, 1, false>(call, call, span.masked, lane, keys);
+      of_columns<0, 1>(keys, call, span, lane);
     } else if (columns == Columns::second) {
-      score_rows<kRows, 1, 2, false>(call, call, span.masked, lane, keys);
-    } else if (is_plain(call, span)) {
-      score_rows<kRows, 0, 2, true>(call, call, false, lane, keys);
+      of_columns<1, 2>(keys, call, span, lane);
     } else {
-      score_rows<kRows, 0, 2, false>(call, call, span.masked, lane, keys);
+      of_columns<0, kColumns>(keys, call, span, lane);
     }
   }
 };
@@ -89,7 +102,7 @@ struct ScoreTwo {
   template <class A, class E>
   static HWY_INLINE void run(Interval keys, const ForwardStep<A, E>& call, const ForwardStep<A, E>& beside,
                              const std::int64_t& lane) {
-    score_rows<kRows, 0, kWideColumns, true>(call, beside, false, lane, keys);
+    score_rows<kRows, 0, kWideColumns, Extra::none>(call, beside, false, lane, keys);
   }
 };
 

@@ -62,7 +62,7 @@ HWY_INLINE void attend_piece(const ForwardStep<A, E>& call) {
 template <class A>
 Interval seen_by_both(const ForwardStep<A, A>& first, const ForwardStep<A, A>& second) {
   const auto whole = [](const ForwardStep<A, A>& call, const Span& span) HWY_ATTR {
-    return is_plain(call, span) && span.first_lane == 0 && span.last_lane == kForwardLanes;
+    return extra_of(call, span) == Extra::none && span.first_lane == 0 && span.last_lane == kForwardLanes;
   };
   Interval most;
   for (int s = 0; s < first.piece.span_count; ++s) {

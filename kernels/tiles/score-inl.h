@@ -14,6 +14,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace longseq::HWY_NAMESPACE {
 
+/// What scores have beside their product: nothing, a mask, or anything.
+enum class Extra { none, mask, any };
+
 /// The score's vector with −∞ where the query does not see key row `key`.
 template <class A>
 HWY_INLINE Vec<A> mask_score(const detail::Lanes<A>& lanes, std::int64_t lane, std::int64_t key,
