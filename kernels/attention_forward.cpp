@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <stdexcept>
-#include <tuple>
+#include <vector>
 
 #include "kernels/attention.h"
 #include "kernels/forward_task.h"
@@ -18,47 +18,91 @@ using detail::ForwardScratch;
 using detail::ForwardTask;
 using detail::kForwardLanes;
 
-constexpr std::size_t kTasksAtOnce = 8;  // where they weigh the same, neighbours, whose windows overlap
+// Tiles of the tasks that a thread takes up at once: where tasks weigh the same, neighbours, whose windows
+// overlap.
+constexpr std::int64_t kTilesAtOnce = 64;
 
-/// Tasks: one key and value head after the other, so that threads share its keys in cache; within it the
-/// heaviest first, so that the last to finish are small. The query heads that share a key head are folded
-/// into the rows of a task, unless each has relative keys of its own.
+/// Tiles of a task. They share each piece of keys while it is in cache. Where all keys that a query sees stay
+/// in the second-level cache, of 1 MiB, from task to task, two are enough, which are multiplied at once: what
+/// is theirs alone then stays near, too.
 template <class T>
-std::vector<ForwardTask> plan_tasks(const Pattern& pattern, std::span<const QueryBlock<T>> blocks,
-                                    bool relative, std::int64_t threads) {
-  const std::int64_t heads = blocks.front().q.shape.heads;
-  const std::int64_t kv_heads =
-      blocks.front().keys.empty() ? heads : blocks.front().keys.front().k.shape.heads;
-  const std::int64_t group = heads / kv_heads;
-  const std::int64_t fold = relative ? 1 : group;
-  std::int64_t tiles = 0;
-  for (const QueryBlock<T>& block : blocks)
-    tiles += block.q.shape.batch * heads * block.positions.count / kForwardLanes;
+std::int64_t tiles_of_task(const Pattern& pattern, std::span<const QueryBlock<T>> blocks, bool relative,
+                           std::int64_t threads) {
+  constexpr std::int64_t kNearBytes = 600'000;
+  std::int64_t tiles = 0, tokens = 0, pairs = 0;
+  for (const QueryBlock<T>& block : blocks) {
+    tiles += block.q.shape.batch * block.q.shape.heads * block.positions.count / kForwardLanes;
+    tokens += block.positions.count;
+    for (const KeyBlock<T>& keys : block.keys) pairs += pattern.area(block.positions, keys.positions);
+  }
+  const std::int64_t key_bytes = 2 * blocks.front().q.shape.head_dim * static_cast<std::int64_t>(sizeof(T));
+  // What has to be widened or packed for a task is worth sharing in any case.
+  const bool near =
+      std::is_same_v<T, Accumulator<T>> && !relative && pairs * key_bytes <= kNearBytes * tokens;
   const std::int64_t most = detail::tiles_per_task<T>(relative);
   const std::int64_t tasks_per_thread = 64 / most;  // at least, so that all threads end together
-  const std::int64_t task_tiles = std::clamp<std::int64_t>(tiles / (tasks_per_thread * threads), 1, most);
-  std::vector<ForwardTask> tasks;
-  for (std::size_t index = 0; index < blocks.size(); ++index) {
-    const QueryBlock<T>& block = blocks[index];
-    const std::int64_t rows = block.positions.count * fold;
-    for (std::int64_t begin = 0; begin < rows; begin += task_tiles * kForwardLanes) {
-      const Interval own{begin, std::min(begin + task_tiles * kForwardLanes, rows)};
-      const Interval tokens{own.begin / fold, (own.end - 1) / fold + 1};
+  return std::clamp<std::int64_t>(tiles / (tasks_per_thread * threads), 1, near ? 2 : most);
+}
+
+/// The tasks of a call: one key and value head after the other, so that threads share its keys in cache;
+/// within it the heaviest first, so that the last to finish are small. The query heads that share a key head
+/// are folded into the rows of a task, unless each has relative keys of its own.
+class Tasks {
+ public:
+  template <class T>
+  Tasks(const Pattern& pattern, std::span<const QueryBlock<T>> blocks, bool relative,
+        std::int64_t task_tiles) {
+    const Shape& queries = blocks.front().q.shape;
+    kv_heads_ = blocks.front().keys.empty() ? queries.heads : blocks.front().keys.front().k.shape.heads;
+    group_ = queries.heads / kv_heads_;
+    fold_ = relative ? 1 : group_;
+    for (std::size_t index = 0; index < blocks.size(); ++index)
+      add_strips(pattern, blocks[index], index, task_tiles * kForwardLanes);
+    std::stable_sort(strips_.begin(), strips_.end(),
+                     [](const Strip& a, const Strip& b) { return a.work > b.work; });
+    count_ = strips_.size() * static_cast<std::size_t>(queries.batch * queries.heads / fold_);
+  }
+
+  std::size_t count() const { return count_; }
+
+  ForwardTask operator[](std::size_t index) const {
+    const auto folds = static_cast<std::size_t>(group_ / fold_),
+               kv_heads = static_cast<std::size_t>(kv_heads_);
+    const auto turn = static_cast<std::int64_t>(index % folds);
+    const Strip& strip = strips_[index / folds % strips_.size()];
+    const std::size_t head = index / folds / strips_.size();
+    const auto kv_head = static_cast<std::int64_t>(head % kv_heads);
+    return {strip.block,
+            static_cast<std::int64_t>(head / kv_heads),
+            kv_head,
+            {kv_head * group_ + turn * fold_, fold_, strip.rows}};
+  }
+
+ private:
+  /// Rows of a query block, the same of each head.
+  struct Strip {
+    std::size_t block;
+    Interval rows;
+    std::int64_t work;  // visible pairs of a head
+  };
+
+  template <class T>
+  void add_strips(const Pattern& pattern, const QueryBlock<T>& block, std::size_t index, std::int64_t size) {
+    const std::int64_t rows = block.positions.count * fold_;
+    for (std::int64_t begin = 0; begin < rows; begin += size) {
+      const Interval own{begin, std::min(begin + size, rows)};
+      const Interval tokens{own.begin / fold_, (own.end - 1) / fold_ + 1};
       std::int64_t work = 0;
       for (const KeyBlock<T>& keys : block.keys)
         work += pattern.area(block.positions.slice(tokens), keys.positions);
-      if (work == 0 && !block.result.wanted()) continue;
-      for (std::int64_t b = 0; b < block.q.shape.batch; ++b) {
-        for (std::int64_t h = 0; h < heads; h += fold)
-          tasks.push_back({index, b, h / group, {h, fold, own}, work});
-      }
+      if (work > 0 || block.result.wanted()) strips_.push_back({index, own, work});
     }
   }
-  std::stable_sort(tasks.begin(), tasks.end(), [](const ForwardTask& a, const ForwardTask& b) {
-    return std::tuple(a.batch, a.kv_head, -a.work) < std::tuple(b.batch, b.kv_head, -b.work);
-  });
-  return tasks;
-}
+
+  std::vector<Strip> strips_;
+  std::int64_t kv_heads_, group_, fold_;
+  std::size_t count_;
+};
 
 template <class T>
 void check(std::span<const QueryBlock<T>> blocks, bool relative) {
@@ -92,13 +136,17 @@ void attend(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
   if (blocks.empty()) return;
   const bool relative = terms.relative.present();
   check(blocks, relative);
-  const int threads = tbb::this_task_arena::max_concurrency();
-  const std::vector<ForwardTask> tasks = plan_tasks(pattern, blocks, relative, threads);
+  const std::int64_t task_tiles =
+      tiles_of_task(pattern, blocks, relative, tbb::this_task_arena::max_concurrency());
+  const Tasks tasks(pattern, blocks, relative, task_tiles);
   const std::int64_t head_dim = blocks.front().q.shape.head_dim;
   run_queue(
-      tasks.size(), kTasksAtOnce, poll, [&] { return ForwardScratch<T>(head_dim, relative); },
+      tasks.count(), static_cast<std::size_t>(kTilesAtOnce / task_tiles), poll,
+      [&] { return ForwardScratch<T>(head_dim, relative); },
       [&](std::size_t index, ForwardScratch<T>& scratch, const Poll& own_poll) {
-        run_task(pattern, terms, blocks[tasks[index].block], tasks[index], scratch, own_poll);
+        const ForwardTask task = tasks[index];
+        const ForwardTask after = index + 1 < tasks.count() ? tasks[index + 1] : ForwardTask{};
+        run_task(pattern, terms, blocks[task.block], task, after, scratch, own_poll);
       });
 }
 

@@ -136,7 +136,7 @@ void expect_same_bits(std::int64_t head_dim) {
 }
 TEST(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInF32) {
   expect_same_bits<float>(16);
-  expect_same_bits<float>(40);
+  expect_same_bits<float>(116);  // so wide that with 690 keys tasks have more than two tiles
 }
 TEST(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInF64) {
   expect_same_bits<double>(80);

@@ -133,10 +133,8 @@ struct Pieces {
 
 void cut_all(const Outlook& outlook, Interval keys, std::int64_t granule, Pieces& all) {
   for (std::int64_t begin = keys.begin; begin < keys.end; begin += kBackwardKeys) {
-    Piece& piece = all.pieces[all.count];
-    piece = cut(outlook, {begin, std::min(begin + kBackwardKeys, keys.end)}, granule);
-    if (piece.keys.empty()) continue;
-    ++all.count;
+    const Interval most{begin, std::min(begin + kBackwardKeys, keys.end)};
+    if (cut(outlook, most, granule, all.pieces[all.count])) ++all.count;
   }
 }
 
@@ -203,8 +201,8 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const Meeting<T>
   const auto& [block, queries, next, number, last_round, with_guests] = meeting;
   BackwardTile<A>& tile = scratch.tile;
   const GradientKeys<T>& keys = call.keys[task.block];
-  const Outlook outlook =
-      look(call.pattern, block.positions, queries, keys.positions, kBackwardLanes, tile.lanes);
+  Outlook outlook;
+  look(call.pattern, block.positions, queries, keys.positions, kBackwardLanes, tile.lanes, outlook);
   const std::int64_t granule = call.products == PairProducts::none ? 1 : 2;
   Pieces pieces;
   if (with_guests) cut_all(outlook, call.guests.keys, granule, pieces);

@@ -83,5 +83,34 @@ TEST(Coming, GoesOnWhereItWasAfterMakingRoom) {
   EXPECT_TRUE(asked(coming, 5).empty());
 }
 
+TEST(Coming, ForgetsKeysAndKeepsTheRowsOfTiles) {
+  const Tensor<float> tensor({1, 2, 20, 32});
+  const TensorView<const float> view = tensor.view();
+  TensorView<const float> second = view;
+  second.data = view.row(0, 1, 0);
+  for (const std::int64_t taken : {0, 3, 8, 11, 24}) {  // before the keys, within them, and after
+    Coming coming;
+    coming.add(view, 0, 0, {2, 3});
+    coming.add(view, 0, FoldedRows{0, 1, {4, 6}});
+    coming.add(view, 0, 0, {8, 12});
+    coming.add(view, 0, FoldedRows{0, 2, {20, 24}});  // tokens 10 and 11 of both heads
+    std::vector<const char*> before;
+    while (static_cast<std::int64_t>(before.size()) < taken) {
+      const Coming::Stretch stretch = coming.next(taken - static_cast<std::int64_t>(before.size()));
+      for (std::int64_t n = 0; n < stretch.quarters; ++n) before.push_back(stretch.at + n * kQuarter);
+    }
+    coming.forget_keys();
+    std::vector<const char*> all = asked(coming, 5);
+    const std::int64_t tile_rows = 6, of_tile_before = std::max<std::int64_t>(0, taken - 8);
+    EXPECT_EQ(static_cast<std::int64_t>(all.size()), 8 * tile_rows - of_tile_before) << taken;
+    all.insert(all.end(), before.begin() + std::min<std::int64_t>(8, taken), before.end());
+    std::vector<const char*> first, other;
+    for (const char* at : all)
+      (at < reinterpret_cast<const char*>(second.data) ? first : other).push_back(at);
+    expect_rows(first, view, {{4, 6}, {10, 12}});
+    expect_rows(other, second, {{10, 12}});
+  }
+}
+
 }  // namespace
 }  // namespace longseq::detail

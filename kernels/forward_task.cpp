@@ -21,14 +21,26 @@ Interval share_of(Interval rows, std::int64_t part, std::int64_t parts) {
   return {rows.begin + rows.size() * part / parts, rows.begin + rows.size() * (part + 1) / parts};
 }
 
+std::int64_t tiles_of(const ForwardTask& task) {
+  return (task.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
+}
+
 /// One task on its way.
 template <class T>
 class TaskRun {
  public:
   using A = Accumulator<T>;
   TaskRun(const Pattern& pattern, const PositionTerms<A>& terms, const QueryBlock<T>& block,
-          const ForwardTask& task, ForwardScratch<T>& scratch, const Poll& poll)
-      : pattern_(pattern), terms_(terms), block_(block), task_(task), scratch_(scratch), poll_(poll) {}
+          const ForwardTask& task, const ForwardTask& after, ForwardScratch<T>& scratch, const Poll& poll)
+      : pattern_(pattern),
+        terms_(terms),
+        block_(block),
+        task_(task),
+        after_(after),
+        scratch_(scratch),
+        poll_(poll) {
+    scratch_.coming.clear();
+  }
 
   void take(const KeyBlock<T>& keys) {
     look_at(keys.positions);
@@ -54,11 +66,11 @@ class TaskRun {
 
  private:
   ForwardTile<A>& tile(std::int64_t i) { return scratch_.tiles[static_cast<std::size_t>(i)]; }
-  FoldedRows rows(std::int64_t i) const {
-    const std::int64_t begin = task_.queries.rows.begin + i * kForwardLanes;
-    return {task_.queries.first_head,
-            task_.queries.fold,
-            {begin, std::min(begin + kForwardLanes, task_.queries.rows.end)}};
+  Outlook& outlook(std::int64_t i) { return scratch_.outlooks[static_cast<std::size_t>(i)]; }
+  FoldedRows rows(std::int64_t i) const { return rows(task_.queries, i); }
+  static FoldedRows rows(const FoldedRows& queries, std::int64_t i) {
+    const std::int64_t begin = queries.rows.begin + i * kForwardLanes;
+    return {queries.first_head, queries.fold, {begin, std::min(begin + kForwardLanes, queries.rows.end)}};
   }
 
   /// Tiles are loaded one by one, before their first piece, so that the rows of the next are on their way
@@ -93,13 +105,12 @@ class TaskRun {
     }
   }
 
-  /// Fills outlooks_ and what the task sees of the key block.
+  /// Fills the outlooks and what the task sees of the key block.
   void look_at(Run keys) {
     seen_[0] = seen_[1] = {};
     for (std::int64_t i = 0; i < tiles_; ++i) {
-      Outlook& outlook = outlooks_[static_cast<std::size_t>(i)];
-      outlook = look(pattern_, block_.positions, rows(i), keys, kForwardLanes, tile(i).lanes);
-      for (int n = 0; n < 2; ++n) seen_[n] = hull_of(seen_[n], outlook.hull[n]);
+      look(pattern_, block_.positions, rows(i), keys, kForwardLanes, tile(i).lanes, outlook(i));
+      for (int n = 0; n < 2; ++n) seen_[n] = hull_of(seen_[n], outlook(i).hull[n]);
       if (terms_.bias.values != nullptr) find_tables(rows(i), terms_.bias, tile(i).lanes);
       if (terms_.relative.present())
         scratch_.relative[static_cast<std::size_t>(i)].begin_block(block_.positions, rows(i), keys);
@@ -122,7 +133,7 @@ class TaskRun {
 
   /// `next`: the piece that follows.
   void take_piece(const KeyBlock<T>& keys, Interval piece, Interval next) {
-    scratch_.coming.clear();
+    scratch_.coming.forget_keys();
     const TileBias<A> bias{terms_.bias.values, static_cast<Index<A>>(terms_.bias.reach),
                            static_cast<Index<A>>(keys.positions.stride)};
     if constexpr (std::is_same_v<T, BFloat16>) {
@@ -153,12 +164,11 @@ class TaskRun {
   void take_two_by_two(const KeyBlock<T>& keys, const KeyRows<A>& key_rows, Interval piece, Interval next,
                        const TileBias<A>& bias) {
     A* const scores[] = {scratch_.scores, scratch_.scores_beside};
+    Piece* const own = scratch_.pieces;
     for (std::int64_t first = 0; first < tiles_; first += 2) {
-      Piece own[2];
       std::int64_t seeing[2], count = 0;
       for (std::int64_t i = first; i < std::min(first + 2, tiles_); ++i) {
-        own[count] = cut(outlooks_[static_cast<std::size_t>(i)], piece);
-        if (!own[count].keys.empty()) seeing[count++] = i;
+        if (cut(outlook(i), piece, 1, own[count])) seeing[count++] = i;
       }
       if (count > 0) load(seeing[count - 1]);
       for (std::int64_t n = 0; n < count; ++n) ask_for(keys, next, seeing[n], own[n].keys);
@@ -172,16 +182,19 @@ class TaskRun {
   }
 
   /// Asks for what is wanted soon, to come while tile i attends to `keys`: its own place in the result, the
-  /// queries of the tiles after it, and the tile's share of the next piece.
+  /// queries of the tiles after it, in this task or the one after, and the tile's share of the next piece.
   void ask_for(const KeyBlock<T>& block, Interval next, std::int64_t i, Interval keys) {
     Coming& coming = scratch_.coming;
     coming.tidy();
-    const Outlook& outlook = outlooks_[static_cast<std::size_t>(i)];
-    if (block_.result.wanted() && keys.end >= hull_of(outlook.hull[0], outlook.hull[1]).end)
+    const Interval(&hull)[2] = outlook(i).hull;
+    if (block_.result.wanted() && keys.end >= hull_of(hull[0], hull[1]).end)
       coming.add(block_.result.o, task_.batch, rows(i));
     if (loaded_ == i + 1 && asked_ < loaded_) {
-      for (std::int64_t t = loaded_; t < std::min(loaded_ + tiles_at_once_, tiles_); ++t)
-        coming.add(block_.q, task_.batch, rows(t));
+      if (loaded_ < tiles_) {
+        ask_for_queries(task_, loaded_);
+      } else if (after_.block == task_.block) {
+        ask_for_queries(after_, 0);
+      }
       asked_ = loaded_;
     }
     if constexpr (std::is_same_v<T, A>) {  // keys and values are read where they lie
@@ -193,6 +206,12 @@ class TaskRun {
       coming.add(block.k, task_.batch, task_.kv_head, share);
       coming.add(block.v, task_.batch, task_.kv_head, share);
     }
+  }
+
+  /// The queries of a task's tiles that are taken at once, the first of them `first`.
+  void ask_for_queries(const ForwardTask& task, std::int64_t first) {
+    for (std::int64_t t = first; t < std::min(first + tiles_at_once_, tiles_of(task)); ++t)
+      scratch_.coming.add(block_.q, task.batch, rows(task.queries, t));
   }
 
   /// Keys that the thread's last task has left in the cache need not be asked for.
@@ -215,8 +234,8 @@ class TaskRun {
       // matter.
       for (std::int64_t begin = piece.begin / at_once * at_once; begin < piece.end; begin += at_once) {
         const Interval keys{std::max(begin, piece.begin), std::min(begin + at_once, piece.end)};
-        const Piece own = cut(outlooks_[static_cast<std::size_t>(i)], keys, granule);
-        if (own.keys.empty()) continue;
+        Piece& own = scratch_.pieces[0];
+        if (!cut(outlook(i), keys, granule, own)) continue;
         load(i);
         attend(i, own);
       }
@@ -241,9 +260,10 @@ class TaskRun {
   const PositionTerms<A>& terms_;
   const QueryBlock<T>& block_;
   const ForwardTask& task_;
+  const ForwardTask& after_;
   ForwardScratch<T>& scratch_;
   const Poll& poll_;
-  const std::int64_t tiles_ = (task_.queries.rows.size() + kForwardLanes - 1) / kForwardLanes;
+  const std::int64_t tiles_ = tiles_of(task_);
   const std::int64_t tiles_at_once_ = tiles_at_once();
   const PairProducts products_ = products();
   const MatrixUnit matrix_unit_{products_ == PairProducts::matrix};
@@ -251,7 +271,6 @@ class TaskRun {
   std::int64_t asked_ = 0;   // loaded_ when the queries of the next were last asked for
   Interval seen_[2];         // of the key block, by any tile
   Interval recent_[2];       // of the key block, by the thread's last task
-  std::array<Outlook, kTilesPerTask> outlooks_;
 };
 
 }  // namespace
@@ -259,7 +278,8 @@ class TaskRun {
 template <class T>
 ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
     : memory({1, 1, elements(head_dim, with_relative), 1}),
-      tiles(static_cast<std::size_t>(tiles_per_task<T>(with_relative))) {
+      tiles(static_cast<std::size_t>(tiles_per_task<T>(with_relative))),
+      outlooks(tiles.size()) {
   A* next = memory.data();
   const auto take = [&next](std::int64_t count) { return std::exchange(next, next + count); };
   A* const relative_rows = with_relative ? take(RelativeScores<A>::row_elements(head_dim)) : nullptr;
@@ -293,8 +313,9 @@ std::int64_t ForwardScratch<T>::elements(std::int64_t head_dim, bool with_relati
 
 template <class T>
 void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms, const QueryBlock<T>& block,
-              const ForwardTask& task, ForwardScratch<T>& scratch, const Poll& poll) {
-  TaskRun<T> run(pattern, terms, block, task, scratch, poll);
+              const ForwardTask& task, const ForwardTask& after, ForwardScratch<T>& scratch,
+              const Poll& poll) {
+  TaskRun<T> run(pattern, terms, block, task, after, scratch, poll);
   for (const KeyBlock<T>& keys : block.keys) run.take(keys);
   run.finish();
 }
@@ -302,7 +323,7 @@ void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms
 #define LONGSEQ_INSTANTIATE(T)                                                                          \
   template struct ForwardScratch<T>;                                                                    \
   template void run_task<T>(const Pattern&, const PositionTerms<Accumulator<T>>&, const QueryBlock<T>&, \
-                            const ForwardTask&, ForwardScratch<T>&, const Poll&);
+                            const ForwardTask&, const ForwardTask&, ForwardScratch<T>&, const Poll&);
 LONGSEQ_INSTANTIATE(float)
 LONGSEQ_INSTANTIATE(double)
 LONGSEQ_INSTANTIATE(BFloat16)

@@ -34,6 +34,8 @@ struct ForwardScratch {
 
   Tensor<A> memory;
   std::vector<ForwardTile<A>> tiles;
+  std::vector<Outlook> outlooks;            // of the tiles on the key block at work
+  Piece pieces[2];                          // of the tiles at work
   std::vector<RelativeScores<A>> relative;  // of the tiles, where there are relative keys
   A* scores;                                // [kForwardKeys][kForwardLanes]
   A* scores_beside;                         // the same of a tile beside it; null where T is not A
@@ -51,12 +53,13 @@ struct ForwardTask {
   std::int64_t batch;
   std::int64_t kv_head;
   FoldedRows queries;
-  std::int64_t work;  // visible pairs of a head
 };
 
-/// Takes all keys of the task's query block into the state of its rows, or their result. `poll` may be empty.
+/// Takes all keys of the task's query block into the state of its rows, or their result. `after`: the task
+/// that the thread most likely takes up next; it has no rows if there is none. `poll` may be empty.
 template <class T>
 void run_task(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms, const QueryBlock<T>& block,
-              const ForwardTask& task, ForwardScratch<T>& scratch, const Poll& poll);
+              const ForwardTask& task, const ForwardTask& after, ForwardScratch<T>& scratch,
+              const Poll& poll);
 
 }  // namespace longseq::detail

@@ -20,6 +20,13 @@ class Coming {
     count_ = at_ = 0;
     row_ = offset_ = 0;
   }
+  /// Forgets keys only: the next are others, but a tile's rows are still to come.
+  void forget_keys() {
+    if (at_ < count_ && !ranges_[at_].of_tile) row_ = offset_ = 0;
+    const auto left = std::remove_if(ranges_.begin() + at_, ranges_.begin() + count_,
+                                     [](const Range& range) { return !range.of_tile; });
+    count_ = static_cast<std::size_t>(left - ranges_.begin());
+  }
   /// What has been asked for makes room for more.
   void tidy() {
     if (at_ == 0) return;
@@ -28,22 +35,23 @@ class Coming {
     at_ = 0;
   }
 
-  /// Tokens `rows` of one head. What finds no room comes when it is used.
+  /// Keys: tokens `rows` of one head. What finds no room comes when it is used.
   template <class T>
-  void add(const TensorView<T>& view, std::int64_t batch, std::int64_t head, Interval rows) {
+  void add(const TensorView<T>& view, std::int64_t batch, std::int64_t head, Interval rows,
+           bool of_tile = false) {
     if (rows.empty() || count_ == kMostRanges) return;
     constexpr auto kBytes = static_cast<std::int64_t>(sizeof(T));
     const std::int64_t row_bytes = view.shape.head_dim * kBytes, row_stride = view.token_stride * kBytes;
     const bool dense = row_bytes == row_stride;  // one long row, then
     ranges_[count_++] = {reinterpret_cast<const char*>(view.row(batch, head, rows.begin)), row_stride,
-                         dense ? rows.size() * row_bytes : row_bytes, dense ? 1 : rows.size()};
+                         dense ? rows.size() * row_bytes : row_bytes, dense ? 1 : rows.size(), of_tile};
   }
   /// The rows of a tile.
   template <class T>
   void add(const TensorView<T>& view, std::int64_t batch, const FoldedRows& queries) {
-    if (queries.fold == 1) return add(view, batch, queries.first_head, queries.rows);
+    if (queries.fold == 1) return add(view, batch, queries.first_head, queries.rows, true);
     queries.for_each([&](std::int64_t /*lane*/, std::int64_t head, std::int64_t token) {
-      add(view, batch, head, {token, token + 1});
+      add(view, batch, head, {token, token + 1}, true);
     });
   }
 
@@ -93,6 +101,7 @@ class Coming {
     std::int64_t row_stride;  // bytes
     std::int64_t row_bytes;
     std::int64_t rows;
+    bool of_tile;  // not keys
   };
   static constexpr std::size_t kMostRanges = 256;  // three tensors' rows of a tile, and more
   std::array<Range, kMostRanges> ranges_;

@@ -29,11 +29,11 @@ void widen(Interval& hull, Interval& core, Interval first, Interval last) {
 }  // namespace
 
 template <class A>
-Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& queries, Run keys,
-             std::int64_t width, Lanes<A>& lanes) {
+void look(const Pattern& pattern, Run block_positions, const FoldedRows& queries, Run keys,
+          std::int64_t width, Lanes<A>& lanes, Outlook& outlook) {
   constexpr Interval kAll{0, std::numeric_limits<std::int64_t>::max()};
   constexpr std::int64_t kWhole = 8;  // keys, so that no few of them are left over beside a mask
-  Outlook outlook;
+  outlook = {};
   lanes.count = queries.rows.size();
   outlook.count = static_cast<int>((lanes.count + kLaneGroup - 1) / kLaneGroup);
   std::int64_t seeing[kMostGroups][2] = {};  // lanes that have the interval
@@ -48,17 +48,17 @@ Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& quer
     const std::int64_t first = own.rows_before(piece.start);
     Index<A>* const begins = lanes.visible_begin[band.interval];
     Index<A>* const sizes = lanes.visible_size[band.interval];
-    for (std::int64_t token = first; token < first + piece.count; ++token) {
-      const std::int64_t position = own.at(token);
+    const Interval covered = tile.lanes(first, first + piece.count);
+    std::int64_t position = piece.start, end_of_token = tile.lanes(first, first + 1).end;
+    for (std::int64_t lane = covered.begin; lane < covered.end;
+         position += piece.stride, end_of_token += queries.fold) {
       const Interval rows{keys.rows_before(band.low.of(position)), keys.rows_before(band.high.of(position))};
-      const Interval its = tile.lanes(token, token + 1);
-      for (std::int64_t lane = its.begin; lane < its.end; ++lane) {
+      for (; lane < std::min(end_of_token, covered.end); ++lane) {
         begins[lane] = static_cast<Index<A>>(rows.begin);
         sizes[lane] = static_cast<Index<A>>(rows.size());
         lanes.position[lane] = static_cast<Index<A>>(position - keys.start);
       }
     }
-    const Interval covered = tile.lanes(first, first + piece.count);
     for (std::int64_t g = covered.begin / kLaneGroup; g * kLaneGroup < covered.end; ++g) {
       const Interval part = intersect(covered, {g * kLaneGroup, (g + 1) * kLaneGroup});
       const auto rows_at = [&](std::int64_t lane) {
@@ -82,10 +82,10 @@ Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& quer
   for (Interval& core : outlook.core) {
     if (core != kAll) core = {(core.begin + kWhole - 1) / kWhole * kWhole, core.end / kWhole * kWhole};
   }
-  return outlook;
 }
 
-template Outlook look<float>(const Pattern&, Run, const FoldedRows&, Run, std::int64_t, Lanes<float>&);
-template Outlook look<double>(const Pattern&, Run, const FoldedRows&, Run, std::int64_t, Lanes<double>&);
+template void look<float>(const Pattern&, Run, const FoldedRows&, Run, std::int64_t, Lanes<float>&, Outlook&);
+template void look<double>(const Pattern&, Run, const FoldedRows&, Run, std::int64_t, Lanes<double>&,
+                           Outlook&);
 
 }  // namespace longseq::detail

@@ -50,16 +50,17 @@ void add_span(const Outlook& outlook, Piece& piece, Interval keys, std::int64_t 
 
 }  // namespace
 
-Piece cut(const Outlook& outlook, Interval keys, std::int64_t granule) {
-  Piece piece;
-  if (intersect(keys, outlook.hull[0]).empty() && intersect(keys, outlook.hull[1]).empty()) return piece;
+bool cut(const Outlook& outlook, Interval keys, std::int64_t granule, Piece& piece) {
+  if (intersect(keys, outlook.hull[0]).empty() && intersect(keys, outlook.hull[1]).empty()) return false;
+  piece.keys = {};
+  piece.span_count = 0;
   cut_groups(outlook, keys, granule, piece);
   for (int g = 0; g < outlook.count; ++g) piece.keys = hull_of(piece.keys, piece.group_keys[g]);
-  if (piece.keys.empty()) return piece;
+  if (piece.keys.empty()) return false;
   if (!rises(piece.group_keys)) {
     for (int g = 0; g < kMostGroups; ++g) piece.group_keys[g] = g < outlook.count ? piece.keys : Interval{};
     add_span(outlook, piece, piece.keys, 0, outlook.count);
-    return piece;
+    return true;
   }
   // Between two bounds the same groups take part; as bounds rise, they are neighbours. What all see is cut
   // out, too: it needs no mask.
@@ -85,7 +86,7 @@ Piece cut(const Outlook& outlook, Interval keys, std::int64_t granule) {
     if (any) add_span(outlook, piece, {begin, end}, first, last);
     begin = end;
   }
-  return piece;
+  return true;
 }
 
 }  // namespace longseq::detail

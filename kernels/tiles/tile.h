@@ -44,10 +44,10 @@ struct Outlook {
   Interval core[2];  // rows that all queries see
 };
 
-/// Fills the first `width` lanes for queries of `block_positions` and gives their outlook.
+/// Fills the first `width` lanes for queries of `block_positions`, and their outlook.
 template <class A>
-Outlook look(const Pattern& pattern, Run block_positions, const FoldedRows& queries, Run keys,
-             std::int64_t width, Lanes<A>& lanes);
+void look(const Pattern& pattern, Run block_positions, const FoldedRows& queries, Run keys,
+          std::int64_t width, Lanes<A>& lanes, Outlook& outlook);
 
 /// Fills lanes.table, of all lanes, for the heads of these queries.
 template <class A>
@@ -71,7 +71,7 @@ struct Span {
 /// Some keys, cut into spans so that corners of windows and diagonals are not computed in full.
 /// Scores outside the spans are neither written nor read.
 struct Piece {
-  Interval keys;                     // of the block; empty: nothing to do
+  Interval keys;                     // of the block
   Interval group_keys[kMostGroups];  // those that each group of lanes takes in, without a gap
   int span_count = 0;
   Span spans[2 * kMostGroups + 5];
@@ -87,9 +87,10 @@ struct Piece {
     return span;
   }
 };
-/// `granule`: keys of which none is taken without the others, 1 or 2, counted from keys.begin; the piece may
-/// then have one key more than there are, which nobody sees.
-Piece cut(const Outlook& outlook, Interval keys, std::int64_t granule = 1);
+/// Makes the piece of those `keys` that are seen; false if none is. `granule`: keys of which none is taken
+/// without the others, 1 or 2, counted from keys.begin; the piece may then have one key more than there are,
+/// which nobody sees.
+bool cut(const Outlook& outlook, Interval keys, std::int64_t granule, Piece& piece);
 
 /// Keys and values as they are computed with: E is A, or Pair, of which a row of k holds neighbouring
 /// dimensions and a row of v two neighbouring keys.
