@@ -133,8 +133,8 @@ template <class A>
 void begin_attention(const AttentionState<A>& state);
 
 /// Takes the visible keys of every query block into its state or result; query blocks must not share rows.
-/// Runs in the caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim] or a
-/// block has neither state nor result.
+/// Runs in the caller's TBB arena. Throws std::invalid_argument if head_dim is not in [1, kMaxHeadDim], if
+/// blocks differ in it, in heads or in sequences, or if one has neither state nor result.
 template <class T>
 void attend(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
             std::span<const QueryBlock<T>> blocks, const Poll& poll = {});

@@ -20,11 +20,11 @@ using detail::kForwardLanes;
 
 // Tiles of the tasks that a thread takes up at once: where tasks weigh the same, neighbours, whose windows
 // overlap.
-constexpr std::int64_t kTilesAtOnce = 64;
+constexpr std::int64_t kTilesTakenUp = 64;
 
-/// Tiles of a task. They share each piece of keys while it is in cache. Where all keys that a query sees stay
-/// in the second-level cache, of 1 MiB, from task to task, two are enough, which are multiplied at once: what
-/// is theirs alone then stays near, too.
+/// Tiles of a task. They share each piece of keys while it is in cache. Where as many keys as a query sees,
+/// on average, stay in a second-level cache of 1 MiB from task to task, two are enough, as many as may be
+/// multiplied at once: more only oust each other's queries and outputs.
 template <class T>
 std::int64_t tiles_of_task(const Pattern& pattern, std::span<const QueryBlock<T>> blocks, bool relative,
                            std::int64_t threads) {
@@ -37,8 +37,8 @@ std::int64_t tiles_of_task(const Pattern& pattern, std::span<const QueryBlock<T>
   }
   const std::int64_t key_bytes = 2 * blocks.front().q.shape.head_dim * static_cast<std::int64_t>(sizeof(T));
   // What has to be widened or packed for a task is worth sharing in any case.
-  const bool near =
-      std::is_same_v<T, Accumulator<T>> && !relative && pairs * key_bytes <= kNearBytes * tokens;
+  const bool near = std::is_same_v<T, Accumulator<T>> && !relative &&
+                    pairs / std::max<std::int64_t>(tokens, 1) * key_bytes <= kNearBytes;
   const std::int64_t most = detail::tiles_per_task<T>(relative);
   const std::int64_t tasks_per_thread = 64 / most;  // at least, so that all threads end together
   return std::clamp<std::int64_t>(tiles / (tasks_per_thread * threads), 1, near ? 2 : most);
@@ -100,8 +100,8 @@ class Tasks {
   }
 
   std::vector<Strip> strips_;
-  std::int64_t kv_heads_, group_, fold_;
-  std::size_t count_;
+  std::int64_t kv_heads_ = 1, group_ = 1, fold_ = 1;
+  std::size_t count_ = 0;
 };
 
 template <class T>
@@ -112,6 +112,12 @@ void check(std::span<const QueryBlock<T>> blocks, bool relative) {
       throw std::invalid_argument(
           fmt::format("head-dim is {}; expected 1 to {}, the same in every block", head_dim, kMaxHeadDim));
     }
+    if (block.q.shape.batch != blocks.front().q.shape.batch ||
+        block.q.shape.heads != blocks.front().q.shape.heads)
+      throw std::invalid_argument(
+          fmt::format("a query block has {} sequences of {} heads; expected {} of {}, as in the first",
+                      block.q.shape.batch, block.q.shape.heads, blocks.front().q.shape.batch,
+                      blocks.front().q.shape.heads));
     if (!block.state.present() && !block.result.wanted())
       throw std::invalid_argument("a query block has neither a state nor a result; expected one or both");
     for (const KeyBlock<T>& keys : block.keys) {
@@ -141,7 +147,7 @@ void attend(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
   const Tasks tasks(pattern, blocks, relative, task_tiles);
   const std::int64_t head_dim = blocks.front().q.shape.head_dim;
   run_queue(
-      tasks.count(), static_cast<std::size_t>(kTilesAtOnce / task_tiles), poll,
+      tasks.count(), static_cast<std::size_t>(kTilesTakenUp / task_tiles), poll,
       [&] { return ForwardScratch<T>(head_dim, relative); },
       [&](std::size_t index, ForwardScratch<T>& scratch, const Poll& own_poll) {
         const ForwardTask task = tasks[index];

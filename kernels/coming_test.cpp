@@ -84,11 +84,13 @@ TEST(Coming, GoesOnWhereItWasAfterMakingRoom) {
 }
 
 TEST(Coming, ForgetsKeysAndKeepsTheRowsOfTiles) {
-  const Tensor<float> tensor({1, 2, 20, 32});
-  const TensorView<const float> view = tensor.view();
+  const Tensor<float> tensor({1, 2, 20, 40});
+  TensorView<const float> view = tensor.view();
+  view.shape.head_dim = 32;  // rows that are not dense
   TensorView<const float> second = view;
   second.data = view.row(0, 1, 0);
-  for (const std::int64_t taken : {0, 3, 8, 11, 24}) {  // before the keys, within them, and after
+  // Nothing, some of the first key, all of it, some of a tile's rows, and some of the keys after them.
+  for (const std::int64_t taken : {0, 3, 8, 11, 16, 19, 24, 27, 32, 37}) {
     Coming coming;
     coming.add(view, 0, 0, {2, 3});
     coming.add(view, 0, FoldedRows{0, 1, {4, 6}});
@@ -101,9 +103,10 @@ TEST(Coming, ForgetsKeysAndKeepsTheRowsOfTiles) {
     }
     coming.forget_keys();
     std::vector<const char*> all = asked(coming, 5);
-    const std::int64_t tile_rows = 6, of_tile_before = std::max<std::int64_t>(0, taken - 8);
-    EXPECT_EQ(static_cast<std::int64_t>(all.size()), 8 * tile_rows - of_tile_before) << taken;
-    all.insert(all.end(), before.begin() + std::min<std::int64_t>(8, taken), before.end());
+    const std::int64_t before_keys = std::min<std::int64_t>(8, taken),
+                       of_keys = std::min<std::int64_t>(24, taken);
+    EXPECT_EQ(static_cast<std::int64_t>(all.size()), 8 * 6 - (of_keys - before_keys)) << taken;
+    all.insert(all.end(), before.begin() + before_keys, before.begin() + of_keys);
     std::vector<const char*> first, other;
     for (const char* at : all)
       (at < reinterpret_cast<const char*>(second.data) ? first : other).push_back(at);

@@ -45,10 +45,10 @@ class TaskRun {
   void take(const KeyBlock<T>& keys) {
     look_at(keys.positions);
     find_recent(keys);
-    std::int64_t turn = 0;
     for (Interval piece = piece_from(0), next; !piece.empty(); piece = next) {
       next = piece_from(piece.end);
-      if (poll_ && turn++ % kPiecesPerPoll == 0) poll_();
+      ending_ = next.empty() || piece_from(next.end).empty();
+      if (poll_ && scratch_.turn++ % kPiecesPerPoll == 0) poll_();
       take_piece(keys, piece, next);
     }
   }
@@ -190,12 +190,12 @@ class TaskRun {
     if (block_.result.wanted() && keys.end >= hull_of(hull[0], hull[1]).end)
       coming.add(block_.result.o, task_.batch, rows(i));
     if (loaded_ == i + 1 && asked_ < loaded_) {
-      if (loaded_ < tiles_) {
-        ask_for_queries(task_, loaded_);
-      } else if (after_.block == task_.block) {
-        ask_for_queries(after_, 0);
-      }
+      ask_for_queries(task_, loaded_);
       asked_ = loaded_;
+    }
+    if (ending_ && i + 1 == tiles_ && !asked_after_ && after_.block == task_.block) {
+      ask_for_queries(after_, 0);
+      asked_after_ = true;
     }
     if constexpr (std::is_same_v<T, A>) {  // keys and values are read where they lie
       Interval fresh = hull_of(intersect(next, seen_[0]), intersect(next, seen_[1]));
@@ -267,10 +267,12 @@ class TaskRun {
   const std::int64_t tiles_at_once_ = tiles_at_once();
   const PairProducts products_ = products();
   const MatrixUnit matrix_unit_{products_ == PairProducts::matrix};
-  std::int64_t loaded_ = 0;  // tiles whose queries and state are in the scratch
-  std::int64_t asked_ = 0;   // loaded_ when the queries of the next were last asked for
-  Interval seen_[2];         // of the key block, by any tile
-  Interval recent_[2];       // of the key block, by the thread's last task
+  std::int64_t loaded_ = 0;   // tiles whose queries and state are in the scratch
+  std::int64_t asked_ = 0;    // loaded_ when the queries of the next were last asked for
+  bool asked_after_ = false;  // for those of the task after
+  bool ending_ = false;       // at most one piece of the key block follows
+  Interval seen_[2];          // of the key block, by any tile
+  Interval recent_[2];        // of the key block, by the thread's last task
 };
 
 }  // namespace

@@ -43,6 +43,7 @@ struct ForwardScratch {
   A* k;  // [kForwardKeys][head_dim], as v; or their pairs; null where T is A
   A* v;
   Coming coming;
+  std::int64_t turn = 0;            // pieces taken so far
   const void* last_keys = nullptr;  // of the task before, and the rows of them that it saw
   Interval last_seen[2];
 };

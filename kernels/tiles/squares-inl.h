@@ -59,8 +59,8 @@ template <class A>
 using LaneOf = std::conditional_t<std::is_same_v<A, Pair>, std::uint32_t, A>;
 
 // Rows become lanes in squares of 16 bytes a side, as many at once as a vector has blocks of 16 bytes: block
-// b of vector i is the square's width of rows[b · width + i], from dimension `dim` on. Where a vector has
-// four blocks, two neighbouring squares of a row are loaded, or stored, at once.
+// b of vector i is the square's side of rows[b · side + i], from dimension `dim` on. Where a vector has four
+// blocks, two neighbouring squares of a row are loaded, or stored, at once.
 template <class D>
 constexpr std::int64_t square() {
   return HWY_TARGET == HWY_SCALAR ? 1 : 16 / static_cast<std::int64_t>(sizeof(hn::TFromD<D>));

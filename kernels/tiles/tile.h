@@ -87,9 +87,9 @@ struct Piece {
     return span;
   }
 };
-/// Makes the piece of those `keys` that are seen; false if none is. `granule`: keys of which none is taken
-/// without the others, 1 or 2, counted from keys.begin; the piece may then have one key more than there are,
-/// which nobody sees.
+/// Makes the piece of those `keys` that are seen; false if none is, and then there is no piece. `granule`:
+/// keys of which none is taken without the others, 1 or 2, counted from keys.begin; the piece may then have
+/// one key more than there are, which nobody sees.
 bool cut(const Outlook& outlook, Interval keys, std::int64_t granule, Piece& piece);
 
 /// Keys and values as they are computed with: E is A, or Pair, of which a row of k holds neighbouring
