@@ -371,6 +371,25 @@ TEST(AttentionBackwardErrors, StayWithinTheBoundOfMathsMd) {
   EXPECT_LT(relative_error(got.dv, data.dv), 1e-5);
 }
 
+/// More rows than are summed at once: the gradients of keys are given part by part.
+TEST(AttentionBackwardErrors, StayThereWhereSumsAreLong) {
+  const std::int64_t s = 2100;  // of four heads that share a key head
+  Random random(16);
+  for (const bool causal : {false, true}) {
+    RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .causal = causal, .seq_len = s},
+                                 .queries = {1, 4, s, 8},
+                                 .keys = {1, 1, s, 8}},
+                                random);
+    data.differentiate();
+    for_each_target<float>([&] {
+      const Gradients<float> got = backward(data, Forward<float>(data));
+      EXPECT_LT(relative_error(got.dq, data.dq), 1e-5);
+      EXPECT_LT(relative_error(got.dk, data.dk), 1e-5);
+      EXPECT_LT(relative_error(got.dv, data.dv), 1e-5);
+    });
+  }
+}
+
 TEST(AttentionBackwardErrors, UnequallySpacedTokensAreRefusedWithRelativeKeys) {
   Random random(12);
   const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .seq_len = 8},

@@ -11,6 +11,8 @@
 namespace longseq::detail {
 namespace {
 
+constexpr std::int64_t kTilesSummed = 128;
+
 /// All of them, as pairs.
 void load_pairs(const BackwardCall<BFloat16>& call, const BackwardTask& task,
                 BackwardScratch<BFloat16>& scratch) {
@@ -70,6 +72,14 @@ void give_gradients(const GradientKeys<T>& keys, const BackwardTask& task, Inter
   give(gradients.dv, keys.dv, A{1});
 }
 
+/// The sums of the task's own keys before row `end` that have not all of theirs yet.
+template <class T>
+void give_loaded(const GradientKeys<T>& keys, const BackwardTask& task, std::int64_t end,
+                 BackwardScratch<T>& scratch) {
+  const Interval first{std::max(keys.first.begin, scratch.given_some), keys.first.end};
+  give_gradients(keys, task, {scratch.given, end}, task.keys.begin, scratch.tile, scratch.gradients, first);
+}
+
 }  // namespace
 
 template <class T>
@@ -77,7 +87,8 @@ void begin_keys(const BackwardTask& task, BackwardScratch<T>& scratch) {
   scratch.gradients.dk.held = scratch.gradients.dv.held = 0;
   scratch.guest_gradients.dk.held = scratch.guest_gradients.dv.held = 0;
   scratch.operands.origin = scratch.pairs.origin = task.keys.begin;
-  scratch.loaded = scratch.given = task.keys.begin;
+  scratch.loaded = scratch.given = scratch.given_some = task.keys.begin;
+  scratch.part = -1;
 }
 
 template <class T>
@@ -115,12 +126,21 @@ void store_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int6
                 BackwardScratch<T>& scratch) {
   if (end <= scratch.given) return;
   const GradientKeys<T>& keys = call.keys[task.block];
-  give_gradients(keys, task, {scratch.given, end}, task.keys.begin, scratch.tile, scratch.gradients,
-                 keys.first);
+  give_loaded(keys, task, end, scratch);
   scratch.given = end;
   const Interval next{end, std::min(end + kBackwardLanes, task.keys.end)};
   scratch.tile.coming.add(keys.dk, task.batch, task.kv_head, next);
   scratch.tile.coming.add(keys.dv, task.batch, task.kv_head, next);
+}
+
+template <class T>
+void limit_sums(const BackwardCall<T>& call, const BackwardTask& task, std::int64_t number,
+                BackwardScratch<T>& scratch) {
+  const std::int64_t part = number / kTilesSummed, before = std::exchange(scratch.part, part);
+  if (part == before || before < 0 || call.products != PairProducts::none) return;
+  give_loaded(call.keys[task.block], task, scratch.loaded, scratch);
+  scratch.given_some = scratch.loaded;
+  scratch.gradients.dk.held = scratch.gradients.dv.held = 0;
 }
 
 template <class T>
@@ -146,6 +166,8 @@ void store_guests(BackwardCall<T>& call, const BackwardTask& task, BackwardScrat
   template void load_keys<T>(const BackwardCall<T>&, const BackwardTask&, std::int64_t,            \
                              BackwardScratch<T>&);                                                 \
   template void store_keys<T>(const BackwardCall<T>&, const BackwardTask&, std::int64_t,           \
+                              BackwardScratch<T>&);                                                \
+  template void limit_sums<T>(const BackwardCall<T>&, const BackwardTask&, std::int64_t,           \
                               BackwardScratch<T>&);                                                \
   template void load_guests<T>(const BackwardCall<T>&, const BackwardTask&, BackwardScratch<T>&);  \
   template void store_guests<T>(BackwardCall<T>&, const BackwardTask&, BackwardScratch<T>&, const Poll&);

@@ -26,6 +26,13 @@ template <class T>
 void store_keys(const BackwardCall<T>& call, const BackwardTask& task, std::int64_t end,
                 BackwardScratch<T>& scratch);
 
+/// Before tile `number` of the procession: gives the sums of all loaded keys, and begins others, if they are
+/// of an earlier part of it, of kTilesSummed tiles. Long sums in f32 round more than several short ones; and
+/// where they are cut must not depend on which keys share a task.
+template <class T>
+void limit_sums(const BackwardCall<T>& call, const BackwardTask& task, std::int64_t number,
+                BackwardScratch<T>& scratch);
+
 /// Packs the guests' keys, unless the task has them.
 template <class T>
 void load_guests(const BackwardCall<T>& call, const BackwardTask& task, BackwardScratch<T>& scratch);

@@ -213,6 +213,7 @@ void take_tile(BackwardCall<T>& call, const BackwardTask& task, const Meeting<T>
   load_tile(call, block, task, queries, scratch);
   ask_for(call, task, meeting, scratch);
   if (last_round) store_keys(call, task, pieces.pieces[pieces.guests].keys.begin, scratch);
+  limit_sums(call, task, number, scratch);
   take_pieces(call, task, block, queries, pieces, scratch);
   if (call.products == PairProducts::matrix) {
     std::array<A*, kBackwardLanes> rows;

@@ -106,6 +106,8 @@ struct BackwardScratch {
   KeyGradients<A> guest_gradients;     // hold something if the task has had guests
   std::int64_t loaded;                 // rows of the key block: those of the task before it are packed
   std::int64_t given;                  // those before it have their gradients
+  std::int64_t given_some;             // those before it a part of them, which later parts are added to
+  std::int64_t part;  // of the procession, whose tiles are in the sums (limit_sums); −1: of none
   BackwardScores<A> scores;
   PairScores pair_scores;  // null where T is A
   /// Gradients of the position terms of the heads of the key head, as the task sums them; all zero between
