@@ -139,8 +139,9 @@ void expect_same_bits(std::int64_t head_dim) {
   }
 }
 TEST(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInF32) {
-  expect_same_bits<float>(20);   // a multiple of four only
-  expect_same_bits<float>(148);  // so wide that with 512 keys a query and more, tasks have four to eight tiles
+  expect_same_bits<float>(20);  // a multiple of four only
+  expect_same_bits<float>(
+      148);  // so wide that with 512 keys a query and more, tasks have four to eight tiles
 }
 TEST(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInF64) {
   expect_same_bits<double>(80);
