@@ -106,18 +106,19 @@ class Tasks {
 
 template <class T>
 void check(std::span<const QueryBlock<T>> blocks, bool relative) {
+  const Shape& first = blocks.front().q.shape;
   for (const QueryBlock<T>& block : blocks) {
-    const std::int64_t head_dim = block.q.shape.head_dim;
-    if (head_dim < 1 || head_dim > kMaxHeadDim || head_dim != blocks.front().q.shape.head_dim) {
+    const Shape& own = block.q.shape;
+    const std::int64_t head_dim = own.head_dim;
+    if (head_dim < 1 || head_dim > kMaxHeadDim || head_dim != first.head_dim) {
       throw std::invalid_argument(
           fmt::format("head-dim is {}; expected 1 to {}, the same in every block", head_dim, kMaxHeadDim));
     }
-    if (block.q.shape.batch != blocks.front().q.shape.batch ||
-        block.q.shape.heads != blocks.front().q.shape.heads)
+    if (own.batch != first.batch || own.heads != first.heads) {
       throw std::invalid_argument(
           fmt::format("a query block has {} sequences of {} heads; expected {} of {}, as in the first",
-                      block.q.shape.batch, block.q.shape.heads, blocks.front().q.shape.batch,
-                      blocks.front().q.shape.heads));
+                      own.batch, own.heads, first.batch, first.heads));
+    }
     if (!block.state.present() && !block.result.wanted())
       throw std::invalid_argument("a query block has neither a state nor a result; expected one or both");
     for (const KeyBlock<T>& keys : block.keys) {
