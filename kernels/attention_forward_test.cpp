@@ -174,6 +174,36 @@ TEST(AttentionForward, IsTheSameBitForBitForEitherRegisterTile) {
   expect_same_bits_with_either_tile<double>(6);
 }
 
+/// So many keys that sums are put aside, and so much larger ones after them that what was must decay.
+template <class T>
+void expect_sums_put_aside_decay() {
+  const std::int64_t s = 5000, queries = 70;
+  Random random(15);
+  RandomAttention<T> data({.pattern = {.kind = PatternKind::full, .seq_len = s},
+                           .queries = {1, 2, queries, 32},
+                           .keys = {1, 1, s, 32}},
+                          random);
+  for (std::int64_t i = 0; i < data.k.own.shape().elements(); ++i) {
+    T& own = data.k.own.data()[i];
+    own = static_cast<T>(static_cast<float>(own) * (1 + 4 * static_cast<float>(i / 32) / s));
+    data.k.exact.data()[i] = static_cast<double>(own);
+  }
+  attention_reference([](auto...) { return true; }, {}, data.q.exact.view(), data.k.exact.view(),
+                      data.v.exact.view(), data.o.view(), data.lse.view());
+  for_each_target<T>([&] {
+    const std::vector<Accumulator<T>> first = answers(data, 1);
+    EXPECT_EQ(first, answers(data, 4));
+    Tensor<Accumulator<T>> o(data.o.shape());
+    std::copy(first.end() - o.shape().elements(), first.end(), o.data());
+    EXPECT_LT(relative_error(o, data.o), 2 * bound(data));
+  });
+}
+TEST(AttentionForward, OfKeysThatGrowLetsWhatWasSummedDecay) {
+  expect_sums_put_aside_decay<float>();
+  expect_sums_put_aside_decay<double>();
+  expect_sums_put_aside_decay<BFloat16>();
+}
+
 TEST(AttentionForward, OfScoresOfAThousandStaysFinite) {
   Random random(4);
   const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .causal = true, .seq_len = 300},
@@ -239,17 +269,40 @@ TEST(AttentionForwardErrors, StayWithinTheBoundOfMathsMd) {
   EXPECT_LT(relative_error(o, data.o), 3e-6);
 }
 
+/// In one call or in many, of a few keys each.
 TEST(AttentionForwardErrors, DoNotGrowWithTheNumberOfKeys) {
-  const std::int64_t s = 65536;
+  const std::int64_t queries = 33, few = 1024;
   Random random(13);
-  const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .seq_len = s},
-                                     .queries = {1, 1, 33, 64},
-                                     .keys = {1, 1, s, 64}},
-                                    random);
-  Tensor<float> o(data.o.shape()), lse(data.lse.shape());
-  attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
-  EXPECT_LT(relative_error(o, data.o), 1e-6);
-  EXPECT_LT(data.lse_error(lse), 3e-7);
+  double error_of_few = 0;
+  for (const std::int64_t s : {few, 64 * few}) {
+    const RandomAttention<float> data({.pattern = {.kind = PatternKind::full, .seq_len = s},
+                                       .queries = {1, 1, queries, 64},
+                                       .keys = {1, 1, s, 64}},
+                                      random);
+    Tensor<float> o(data.o.shape()), lse(data.lse.shape());
+    const auto expect_small = [&] {
+      const double error = relative_error(o, data.o);
+      if (s == few) error_of_few = error;
+      EXPECT_LT(error, 1.35 * error_of_few) << s;
+      EXPECT_LT(data.lse_error(lse), 1.2e-7) << s;
+    };
+    attention_forward<float>(data.problem.pattern, {}, data.inputs(), o.view(), lse.view());
+    expect_small();
+    Tensor<float> maximum(data.lse.shape()), sum(data.lse.shape());
+    const AttentionState<float> state{o.view(), maximum.view(), sum.view()};
+    begin_attention(state);
+    for (std::int64_t key = 0; key < s; key += few) {
+      const Interval own{key, key + few};
+      attend<float>(data.problem.pattern, {},
+                    std::vector{QueryBlock<float>{
+                        data.q.view(),
+                        {0, 1, queries},
+                        state,
+                        {{data.k.view().tokens(own), data.v.view().tokens(own), {key, 1, few}}}}});
+    }
+    finish_attention<float>(state, o.view(), lse.view());
+    expect_small();
+  }
 }
 
 TEST(AttentionForwardErrors, HeadDimBeyondTheLimitIsRefused) {

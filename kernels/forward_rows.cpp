@@ -29,27 +29,28 @@ void add_query_biases(const RelativeKeys<A>& relative, const FoldedRows& queries
 template <class A>
 void begin_from_nothing(ForwardTile<A>& tile) {
   std::fill_n(tile.maximum, kForwardLanes, -std::numeric_limits<A>::infinity());
-  std::fill_n(tile.sum, kForwardLanes, A{0});
-  std::fill_n(tile.outputs, tile.head_dim * kForwardLanes, A{0});
+  std::fill_n(tile.outputs, (tile.head_dim + 1) * kForwardLanes, A{0});
+  tile.has_earlier = false;
+  tile.pieces = 0;
 }
 
 template <class A>
 void load_state(const AttentionState<A>& state, std::int64_t batch, const FoldedRows& queries,
                 ForwardTile<A>& tile) {
   begin_from_nothing(tile);
-  bool any = false;
+  A* const sum = tile.earlier + tile.head_dim * kForwardLanes;
+  std::fill_n(sum, kForwardLanes, A{0});
   queries.for_each([&](std::int64_t t, std::int64_t head, std::int64_t token) {
     tile.maximum[t] = *state.maximum.row(batch, head, token);
-    tile.sum[t] = *state.sum.row(batch, head, token);
-    any = any || tile.sum[t] != A{0};
+    sum[t] = *state.sum.row(batch, head, token);
+    tile.has_earlier = tile.has_earlier || sum[t] != A{0};
   });
-  if (!any) return;
+  if (!tile.has_earlier) return;
   const auto rows = rows_of<kForwardLanes>(state.o, batch, queries);
-  rows_to_lanes<A>(rows.data(), queries.rows.size(), tile.head_dim, tile.outputs, kForwardLanes);
+  rows_to_lanes<A>(rows.data(), queries.rows.size(), tile.head_dim, tile.earlier, kForwardLanes);
   for (std::int64_t t = 0; t < queries.rows.size(); ++t) {
-    if (tile.sum[t] != A{0})
-      continue;  // else the row has seen no key yet, and its outputs may be uninitialised
-    for (std::int64_t d = 0; d < tile.head_dim; ++d) tile.outputs[d * kForwardLanes + t] = A{0};
+    if (sum[t] != A{0}) continue;  // else the row has seen no key yet, and its outputs may be uninitialised
+    for (std::int64_t d = 0; d < tile.head_dim; ++d) tile.earlier[d * kForwardLanes + t] = A{0};
   }
 }
 

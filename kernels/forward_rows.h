@@ -12,6 +12,7 @@ template <class A>
 void add_query_biases(const RelativeKeys<A>& relative, const FoldedRows& queries, ForwardTile<A>& tile,
                       A* position_queries);
 
+/// The tile has seen no key.
 template <class A>
 void begin_from_nothing(ForwardTile<A>& tile);
 /// From a state that other calls have left, which may hold nothing yet.

@@ -14,6 +14,7 @@ namespace longseq::detail {
 namespace {
 
 constexpr std::int64_t kPiecesPerPoll = 16;             // less than a millisecond of computing
+constexpr int kPiecesSummed = 8;                        // of a tile, before they are put aside
 constexpr std::int64_t kRecentKeys = 3 * kForwardKeys;  // that are still in cache when the next task begins
 
 /// Part number `part` of `parts` of the rows.
@@ -56,6 +57,7 @@ class TaskRun {
   void finish() {
     for (std::int64_t i = 0; i < tiles_; ++i) {
       if (i >= loaded_) load(i);  // a tile that sees nothing
+      take_back(tile(i));
       if (block_.result.wanted()) {
         store_result(tile(i), block_.result, task_.batch, rows(i));
       } else {
@@ -178,6 +180,7 @@ class TaskRun {
       } else if (count == 1) {
         attend_tile(tile(seeing[0]), key_rows, own[0], bias, false, scores[0]);
       }
+      for (std::int64_t n = 0; n < count; ++n) limit_sums(tile(seeing[n]));
     }
   }
 
@@ -230,6 +233,7 @@ class TaskRun {
   template <class Attend>
   void for_each_tile(Interval piece, std::int64_t at_once, std::int64_t granule, const Attend& attend) {
     for (std::int64_t i = 0; i < tiles_; ++i) {
+      bool any = false;
       // At multiples of at_once of the block, as pieces themselves: which tiles share the task must not
       // matter.
       for (std::int64_t begin = piece.begin / at_once * at_once; begin < piece.end; begin += at_once) {
@@ -238,8 +242,16 @@ class TaskRun {
         if (!cut(outlook(i), keys, granule, own)) continue;
         load(i);
         attend(i, own);
+        any = true;
       }
+      if (any) limit_sums(tile(i));
     }
+  }
+
+  /// Long sums in f32 round more than several short ones. Only what the tile itself has seen decides, not
+  /// who shares its task.
+  static void limit_sums(ForwardTile<A>& tile) {
+    if (++tile.pieces == kPiecesSummed) put_aside(tile);
   }
 
   /// Tiles that are taken at once: two only where their scores are plain products.
@@ -287,9 +299,10 @@ ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
   A* const relative_rows = with_relative ? take(RelativeScores<A>::row_elements(head_dim)) : nullptr;
   for (ForwardTile<A>& tile : tiles) {
     tile.queries = take(head_dim * kForwardLanes);
-    tile.outputs = take(head_dim * kForwardLanes);
     tile.maximum = take(kForwardLanes);
-    tile.sum = take(kForwardLanes);
+    tile.outputs = take((head_dim + 1) * kForwardLanes);
+    tile.sum = tile.outputs + head_dim * kForwardLanes;
+    tile.earlier = take((head_dim + 1) * kForwardLanes);
     tile.head_dim = head_dim;
     tile.score_scale = static_cast<A>(kLog2E / std::sqrt(static_cast<double>(head_dim)));
     if (with_relative)
@@ -306,7 +319,7 @@ ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
 template <class T>
 std::int64_t ForwardScratch<T>::elements(std::int64_t head_dim, bool with_relative) {
   const std::int64_t of_tile =
-      (2 * head_dim + 2) * kForwardLanes + (with_relative ? RelativeScores<A>::elements(head_dim) : 0);
+      (3 * head_dim + 3) * kForwardLanes + (with_relative ? RelativeScores<A>::elements(head_dim) : 0);
   constexpr bool kWidens = !std::is_same_v<T, A>;
   return tiles_per_task<T>(with_relative) * of_tile + (kWidens ? 1 : 2) * kForwardKeys * kForwardLanes +
          (with_relative ? RelativeScores<A>::row_elements(head_dim) : 0) +

@@ -99,6 +99,27 @@ HWY_INLINE void attend_two(const ForwardStep<A, A>& first, const ForwardStep<A, 
   }
 }
 
+template <class A>
+HWY_INLINE void put_outputs_aside(ForwardTile<A>& tile) {
+  const Tag<A> d;
+  for (std::int64_t i = 0; i < (tile.head_dim + 1) * kForwardLanes; i += lanes_of<A>()) {
+    const Vec<A> now = hn::Load(d, tile.outputs + i);
+    hn::Store(tile.has_earlier ? hn::Add(now, hn::Load(d, tile.earlier + i)) : now, d, tile.earlier + i);
+    hn::Store(hn::Zero(d), d, tile.outputs + i);
+  }
+  tile.has_earlier = true;
+  tile.pieces = 0;
+}
+
+template <class A>
+HWY_INLINE void take_outputs_back(ForwardTile<A>& tile) {
+  if (!tile.has_earlier) return;
+  const Tag<A> d;
+  for (std::int64_t i = 0; i < (tile.head_dim + 1) * kForwardLanes; i += lanes_of<A>())
+    hn::Store(hn::Add(hn::Load(d, tile.outputs + i), hn::Load(d, tile.earlier + i)), d, tile.outputs + i);
+  tile.has_earlier = false;
+}
+
 /// lse in f64: a maximum of some hundreds would take the bits of the sum's logarithm.
 template <class A>
 HWY_INLINE void finish(const A* maximum, const A* sums, A* lse, A* factors) {
@@ -117,12 +138,6 @@ HWY_INLINE void finish(const A* maximum, const A* sums, A* lse, A* factors) {
               factors + lane);
   }
 }
-void finish_f32(const float* maximum, const float* sum, float* lse, float* factors) {
-  finish(maximum, sum, lse, factors);
-}
-void finish_f64(const double* maximum, const double* sum, double* lse, double* factors) {
-  finish(maximum, sum, lse, factors);
-}
 
 #define LONGSEQ_DEFINE(A, name)                                                                       \
   void attend_##name(ForwardTile<A>& tile, const KeyRows<A>& keys, const Piece& piece,                \
@@ -139,6 +154,15 @@ void finish_f64(const double* maximum, const double* sum, double* lse, double* f
     } else {                                                                                          \
       std::abort(); /* this target makes no wide products */                                          \
     }                                                                                                 \
+  }                                                                                                   \
+  void put_aside_##name(ForwardTile<A>& tile) {                                                       \
+    put_outputs_aside(tile);                                                                          \
+  }                                                                                                   \
+  void take_back_##name(ForwardTile<A>& tile) {                                                       \
+    take_outputs_back(tile);                                                                          \
+  }                                                                                                   \
+  void finish_##name(const A* maximum, const A* sum, A* lse, A* factors) {                            \
+    finish(maximum, sum, lse, factors);                                                               \
   }
 LONGSEQ_DEFINE(float, f32)
 LONGSEQ_DEFINE(double, f64)
@@ -163,6 +187,8 @@ namespace longseq {
 #define LONGSEQ_DISPATCH(A, name)                                                                    \
   HWY_EXPORT(attend_##name);                                                                         \
   HWY_EXPORT(attend_two_##name);                                                                     \
+  HWY_EXPORT(put_aside_##name);                                                                      \
+  HWY_EXPORT(take_back_##name);                                                                      \
   HWY_EXPORT(finish_##name);                                                                         \
   namespace detail {                                                                                 \
   void attend_tile(ForwardTile<A>& tile, const KeyRows<A>& keys, const Piece& piece,                 \
@@ -172,6 +198,12 @@ namespace longseq {
   void attend_two_tiles(const TileTurn<A>& first, const TileTurn<A>& second, const KeyRows<A>& keys, \
                         const TileBias<A>& bias) {                                                   \
     HWY_DYNAMIC_DISPATCH(attend_two_##name)(first, second, keys, bias);                              \
+  }                                                                                                  \
+  void put_aside(ForwardTile<A>& tile) {                                                             \
+    HWY_DYNAMIC_DISPATCH(put_aside_##name)(tile);                                                    \
+  }                                                                                                  \
+  void take_back(ForwardTile<A>& tile) {                                                             \
+    HWY_DYNAMIC_DISPATCH(take_back_##name)(tile);                                                    \
   }                                                                                                  \
   void finish_rows(const A* maximum, const A* sum, A* lse, A* factors) {                             \
     HWY_DYNAMIC_DISPATCH(finish_##name)(maximum, sum, lse, factors);                                 \

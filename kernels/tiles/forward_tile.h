@@ -16,9 +16,12 @@ inline constexpr std::int64_t kMatrixKeys = 96;
 template <class A>
 struct ForwardTile {
   A* queries;  // [head_dim][kForwardLanes]; or, as pairs of dimensions, [head_dim / 2][kForwardLanes]
-  A* outputs;  // [head_dim][kForwardLanes]
   A* maximum;  // [kForwardLanes]
-  A* sum;      // [kForwardLanes]
+  A* outputs;  // [head_dim][kForwardLanes], of the keys since those in `earlier`; then a row more, their sum
+  A* sum;      // [kForwardLanes], that row
+  A* earlier;  // as outputs with its last row, of keys taken in before; nothing unless has_earlier
+  bool has_earlier;
+  int pieces;  // of keys, in the outputs
   std::int64_t head_dim;
   A score_scale;  // c · log2 e
   Lanes<A> lanes;
@@ -62,6 +65,13 @@ void attend_tile_by_pairs(ForwardTile<float>& tile, const KeyRows<Pair>& keys, c
 /// reaches the other queries of the tile.
 void attend_tile_by_matrix(ForwardTile<float>& tile, const KeyRows<Pair>& keys, const Piece& piece,
                            const TileBias<float>& bias, float* scores, Pair* weights);
+
+/// Adds the outputs and the sum to `earlier`, and lets them begin anew.
+void put_aside(ForwardTile<float>& tile);
+void put_aside(ForwardTile<double>& tile);
+/// Adds `earlier` to the outputs and the sum, which are then those of all keys.
+void take_back(ForwardTile<float>& tile);
+void take_back(ForwardTile<double>& tile);
 
 /// What the streaming state of kForwardLanes queries that have seen all their keys gives: lse = ln Σ exp, −∞
 /// where no key was seen, and what their outputs are to be multiplied by, 0 there. Aligned to 64 bytes.

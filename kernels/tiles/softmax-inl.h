@@ -217,13 +217,13 @@ HWY_NOINLINE void reduce(const ForwardStep<A, E>& call, A scale) {
   }
 }
 
-/// outputs = outputs · decay.
-template <class A, class E>
-HWY_NOINLINE void decay_outputs(const ForwardStep<A, E>& call, const A* HWY_RESTRICT decay) {
+/// rows = rows · decay.
+template <class A>
+HWY_NOINLINE void decay_rows(A* rows, std::int64_t count, const A* HWY_RESTRICT decay) {
   const Tag<A> d;
-  for (std::int64_t row = 0; row < call.tile.head_dim; ++row) {
+  for (std::int64_t row = 0; row < count; ++row) {
     for (std::int64_t lane = 0; lane < kForwardLanes; lane += lanes_of<A>()) {
-      A* at = call.tile.outputs + row * kForwardLanes + lane;
+      A* at = rows + row * kForwardLanes + lane;
       hn::Store(hn::Mul(hn::Load(d, at), hn::Load(d, decay + lane)), d, at);
     }
   }
@@ -237,7 +237,10 @@ HWY_INLINE void weigh_piece(const ForwardStep<A, E>& call) {
   const Raised raised = raise_maximum(call, scale, decay);
   if (raised.large) reduce(call, scale);
   soften(call, scale, raised.large, decay);
-  if (raised.any) decay_outputs(call, decay);
+  if (!raised.any) return;
+  const ForwardTile<A>& tile = call.tile;
+  decay_rows(tile.outputs, tile.head_dim, decay);  // `soften` has seen to the sum
+  if (tile.has_earlier) decay_rows(tile.earlier, tile.head_dim + 1, decay);
 }
 
 }  // namespace longseq::HWY_NAMESPACE
