@@ -22,10 +22,10 @@
 #include "drivers/strategies.h"
 #include "drivers/tensor_file.h"
 #include "kernels/simd.h"
+#include "kernels/threads/thread_team.h"
 #include "results/agreement.h"
 #include "suite/placement.h"
 #include "suite/sweep.h"
-#include "suite/threads.h"
 #include "suite/watchdog.h"
 
 namespace longseq {

@@ -8,6 +8,7 @@
 #include "drivers/run_header.h"
 #include "kernels/simd.h"
 #include "suite/command_line.h"
+#include "suite/placement.h"
 
 namespace longseq {
 namespace {

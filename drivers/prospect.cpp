@@ -10,8 +10,8 @@
 #include "drivers/kernel_costs.h"
 #include "drivers/sharding/predict.h"
 #include "drivers/strategies.h"
+#include "kernels/threads/thread_team.h"
 #include "results/agreement.h"
-#include "suite/threads.h"
 #include "suite/watchdog.h"
 
 namespace longseq {

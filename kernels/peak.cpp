@@ -1,11 +1,7 @@
 #include "kernels/peak.h"
 
 #include <algorithm>
-#include <barrier>
 #include <chrono>
-#include <numeric>
-#include <thread>
-#include <vector>
 
 #include "kernels/tensor.h"
 #include "kernels/tiles/matrix.h"
@@ -138,22 +134,6 @@ double measure_pair_rate(PairProducts products, double seconds) {
   return 0;
 }
 
-template <class T>
-double measure_fma_rate(int threads, double seconds) {
-  if (threads == 1) return measure_fma_rate<T>(seconds);  // here: another core may have another clock
-  std::barrier<> start(threads);
-  std::vector<double> rates(static_cast<std::size_t>(threads));
-  std::vector<std::thread> team;
-  for (double& rate : rates) {
-    team.emplace_back([&] {
-      start.arrive_and_wait();
-      rate = measure_fma_rate<T>(seconds);
-    });
-  }
-  for (std::thread& thread : team) thread.join();
-  return std::accumulate(rates.begin(), rates.end(), 0.0);
-}
-
 double measure_triad_rate(std::int64_t elements, double seconds) {
   Tensor<float> a({1, 1, 1, elements}), b(a.shape()), c(a.shape());
   std::fill_n(a.data(), elements, 0.0f);
@@ -175,8 +155,6 @@ double measure_triad_rate(std::int64_t elements, double seconds) {
 
 template double measure_fma_rate<float>(double);
 template double measure_fma_rate<double>(double);
-template double measure_fma_rate<float>(int, double);
-template double measure_fma_rate<double>(int, double);
 
 }  // namespace longseq
 #endif

@@ -13,10 +13,6 @@ namespace longseq {
 template <class T>
 double measure_fma_rate(double seconds);
 
-/// The same of `threads` threads at once, their rates added up.
-template <class T>
-double measure_fma_rate(int threads, double seconds);
-
 /// FLOP/s of products of bfloat16 pairs done so, in registers; of widened ones the f32 rate. The processor
 /// must have the instructions (simd.h: a target NAME_BF16, NAME_AMX).
 double measure_pair_rate(PairProducts products, double seconds);

@@ -1,13 +1,6 @@
 #include "suite/calibrate.h"
 
-#include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
-
 #include <algorithm>
-#include <atomic>
-#include <functional>
-#include <numeric>
-#include <thread>
 #include <vector>
 
 #include "kernels/peak.h"
@@ -21,30 +14,11 @@ constexpr double kPeakSeconds = 0.2;
 constexpr double kTriadSeconds = 0.3;
 constexpr std::int64_t kLeastTriadBytes = 192 << 20;  // of the rank's three arrays
 
-/// The sum over the team's threads of what each measures, all starting together. A thread that TBB never sent
-/// counts nothing, one that was sent twice counts once.
-double sum_over_threads(MPI_Comm comm, ThreadTeam& team, const std::function<double()>& one) {
-  std::vector<double> rates(static_cast<std::size_t>(team.threads()), 0.0);
-  barrier_watched(comm);
-  team.run([&] {
-    std::atomic<int> waiting{team.threads()};
-    tbb::parallel_for(
-        0, team.threads(),
-        [&](int) {
-          const double patience = steady_seconds() + 0.1;
-          --waiting;
-          while (waiting > 0 && steady_seconds() < patience) std::this_thread::yield();
-          rates[static_cast<std::size_t>(tbb::this_task_arena::current_thread_index())] = one();
-        },
-        tbb::simple_partitioner());
-  });
-  return std::accumulate(rates.begin(), rates.end(), 0.0);
-}
-
 }  // namespace
 
 double fma_peak(MPI_Comm comm, ThreadTeam& team, std::string_view dtype, double seconds) {
-  return sum_over_threads(comm, team, [&] {
+  barrier_watched(comm);
+  return team.sum([&] {
     if (dtype == "f64") return measure_fma_rate<double>(seconds);
     return dtype == "bf16" ? measure_pair_rate(pair_products(), seconds) : measure_fma_rate<float>(seconds);
   });
@@ -65,8 +39,8 @@ Calibration calibrate(MPI_Comm comm, ThreadTeam& team, std::int64_t cache_bytes)
   calibration.peak_f64 = fma_peak(comm, team, "f64", kPeakSeconds);
   const std::int64_t bytes = std::max(kLeastTriadBytes, 4 * cache_bytes);
   const std::int64_t elements = bytes / (3 * static_cast<std::int64_t>(sizeof(float)) * team.threads());
-  calibration.triad =
-      sum_over_threads(comm, team, [&] { return measure_triad_rate(elements, kTriadSeconds); });
+  barrier_watched(comm);
+  calibration.triad = team.sum([&] { return measure_triad_rate(elements, kTriadSeconds); });
   calibration.messages = measure_messages(comm, cache_bytes);
   return calibration;
 }

@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <string_view>
 
+#include "kernels/threads/thread_team.h"
 #include "results/record.h"
 #include "suite/measure.h"
 #include "suite/message_costs.h"
-#include "suite/threads.h"
 
 namespace longseq {
 

@@ -10,11 +10,11 @@
 #include <chrono>
 #include <fstream>
 
+#include "kernels/threads/topology.h"
 #include "suite/code_version.h"
 #include "suite/gather.h"
 #include "suite/memory.h"
 #include "suite/placement.h"
-#include "suite/topology.h"
 
 extern char** environ;
 

@@ -52,9 +52,17 @@ TEST(Placement, CountsThisNode) {
 
 TEST(ThreadsFor, SharesTheNode) {
   EXPECT_EQ(threads_for(3, {}), 3);
-  EXPECT_EQ(threads_for(0, {.ranks_on_node = 2, .cores = 8, .node_cores = 8, .exclusive = false}), 4);
-  EXPECT_EQ(threads_for(0, {.ranks_on_node = 2, .cores = 4, .node_cores = 8, .exclusive = true}), 4);
-  EXPECT_EQ(threads_for(0, {.ranks_on_node = 9, .cores = 8, .node_cores = 8, .exclusive = false}), 1);
+  const auto threads_of_eight_cores = [](int ranks, bool exclusive) {
+    Placement p;
+    p.ranks_on_node = ranks;
+    p.node_cores = 8;
+    p.cores = exclusive ? p.node_cores / ranks : p.node_cores;
+    p.exclusive = exclusive;
+    return threads_for(0, p);
+  };
+  EXPECT_EQ(threads_of_eight_cores(2, false), 4);
+  EXPECT_EQ(threads_of_eight_cores(2, true), 4);
+  EXPECT_EQ(threads_of_eight_cores(9, false), 1);
 }
 
 TEST(Environment, IsTheSameOnEveryRankAndComplete) {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/threads/topology.h"
 #include "suite/gather.h"
-#include "suite/topology.h"
 
 namespace longseq {
 namespace {

@@ -7,19 +7,19 @@
 #include <string>
 #include <vector>
 
+#include "kernels/threads/thread_team.h"
+
 namespace longseq {
 
-/// What one rank knows of its node and of the ranks beside it there.
-struct Placement {
+/// What one rank knows of its own cores, of its node and of the ranks beside it there.
+struct Placement : Cores {
   int node = 0;  // number of this rank's node, from 0 in the order of their lowest ranks
   int nodes = 1;
   int ranks_on_node = 1;
   int cores = 1;                                // physical cores among this rank's hardware threads
   int node_cores = 1;                           // the same, of all ranks on the node together
   std::string binding = {};                     // this rank's hardware threads, "0-3,8"
-  std::vector<int> hardware_threads = {};       // the same, as numbers of the operating system
   std::vector<int> node_hardware_threads = {};  // of all ranks on the node together
-  bool exclusive = true;  // no other rank on the node may use this rank's hardware threads
 };
 
 /// Collective over `world`.

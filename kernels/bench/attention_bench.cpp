@@ -6,7 +6,6 @@
 
 #include "kernels/attention_backward.h"
 #include "kernels/bench/bench.h"
-#include "kernels/with_threads.h"
 
 namespace longseq::bench {
 namespace {
@@ -58,10 +57,11 @@ struct Tensors {
 template <class T, class Work>
 void measure(benchmark::State& state, const Case& c, double flops, double bytes, std::int64_t scratch,
              const Work& work) {
-  with_threads(c.threads, [&] {
+  ThreadTeam team(c.threads);
+  team.run([&] {
     Tensors<T> tensors(c.shape());
     attention_forward<T>(c.pattern, {}, tensors.inputs(), tensors.o.view(), tensors.lse.view());
-    const Peak peak = measure_between_peaks<Accumulator<T>>(state, c.threads, [&] { work(tensors); });
+    const Peak peak = measure_between_peaks<Accumulator<T>>(state, team, [&] { work(tensors); });
     peak.report(state, flops, bytes);
     state.counters["scratch_bytes"] = static_cast<double>(scratch);  // of each thread
   });

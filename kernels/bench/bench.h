@@ -1,4 +1,5 @@
-// What the benchmarks of kernels share: time taken between two measurements of the ceiling.
+// What the benchmarks of kernels share: time taken between two measurements of the ceiling, by the same
+// threads.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "kernels/peak.h"
+#include "kernels/threads/thread_team.h"
 
 namespace longseq::bench {
 
@@ -31,12 +33,14 @@ struct Peak {
 };
 
 /// Runs the benchmark's iterations of work() between two measurements of the peak in T, of which the higher
-/// counts.
+/// counts. All of it is the team's work; its threads are awake when an iteration begins, as when one call
+/// follows another.
 template <class T, class Work>
-Peak measure_between_peaks(benchmark::State& state, int threads, const Work& work) {
+Peak measure_between_peaks(benchmark::State& state, ThreadTeam& team, const Work& work) {
   constexpr double kPeakSeconds = 0.05, kMoment = 2e-4;
+  const auto peak = [&team](double time) { return team.sum([time] { return measure_fma_rate<T>(time); }); };
   work();  // untimed: the system gives outputs their pages when they are first written
-  const double before = measure_fma_rate<T>(threads, kPeakSeconds);
+  const double before = peak(kPeakSeconds);
   double seconds = 0, moments = 0;
   for (auto _ : state) {
     const auto start = std::chrono::steady_clock::now();
@@ -44,10 +48,9 @@ Peak measure_between_peaks(benchmark::State& state, int threads, const Work& wor
     const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     state.SetIterationTime(taken);
     seconds += taken;
-    moments += measure_fma_rate<T>(threads, kMoment);
+    moments += peak(kMoment);
   }
-  return {seconds, std::max(before, measure_fma_rate<T>(threads, kPeakSeconds)),
-          moments / static_cast<double>(state.iterations())};
+  return {seconds, std::max(before, peak(kPeakSeconds)), moments / static_cast<double>(state.iterations())};
 }
 
 /// One, and as many as the machine has.

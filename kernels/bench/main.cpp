@@ -59,6 +59,8 @@ int main(int argc, char** argv) {
   }
   benchmark::AddCustomContext("simd_target", longseq::simd_target());
   benchmark::AddCustomContext("register_tile", longseq::detail::makes_wide_products() ? "wide" : "tall");
+  for (const int threads : longseq::bench::thread_counts())
+    benchmark::AddCustomContext(fmt::format("threads_{}", threads), longseq::ThreadTeam(threads).binding());
   longseq::bench::add_attention();
   longseq::bench::add_parts();
   benchmark::RunSpecifiedBenchmarks();

@@ -9,15 +9,14 @@
 #include "kernels/pattern.h"
 #include "kernels/position.h"
 #include "kernels/projection.h"
-#include "kernels/with_threads.h"
 
 namespace longseq::bench {
 namespace {
 
 template <class Work>
 void run(benchmark::State& state, int threads, double flops, double bytes, const Work& work) {
-  with_threads(threads,
-               [&] { measure_between_peaks<float>(state, threads, work).report(state, flops, bytes); });
+  ThreadTeam team(threads);
+  team.run([&] { measure_between_peaks<float>(state, team, work).report(state, flops, bytes); });
 }
 
 Tensor<float> filled(const Shape& shape, float value) {

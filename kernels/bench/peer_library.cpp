@@ -3,13 +3,14 @@
 #include <fmt/format.h>
 
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/attention_backward.h"
 #include "kernels/peak.h"
 #include "kernels/simd.h"
-#include "kernels/with_threads.h"
+#include "kernels/threads/thread_team.h"
 
 namespace {
 
@@ -31,6 +32,16 @@ Pattern pattern_of(const LongseqProblem& problem) {
   return pattern;
 }
 
+/// One team at a time is kept: to make one takes as long as a small problem.
+ThreadTeam& team_of(int threads) {
+  static std::unique_ptr<ThreadTeam> team;
+  if (team == nullptr || team->threads() != threads) {
+    team.reset();  // before the next asks what it may use
+    team = std::make_unique<ThreadTeam>(threads);
+  }
+  return *team;
+}
+
 /// Calls work<T>() for the problem's type, in an arena of its threads; an exception becomes a refusal.
 template <class Work>
 int run(const LongseqProblem& problem, const Work& work) {
@@ -40,7 +51,7 @@ int run(const LongseqProblem& problem, const Work& work) {
           fmt::format("kv-heads is {}; expected a divisor of heads = {}", problem.kv_heads, problem.heads));
     if (problem.threads < 1)
       throw std::invalid_argument(fmt::format("threads is {}; expected 1 or more", problem.threads));
-    with_threads(problem.threads, [&] {
+    team_of(problem.threads).run([&] {
       switch (problem.dtype) {
         case 0:
           return work(float{});
@@ -113,7 +124,7 @@ std::int64_t longseq_area(const LongseqProblem* problem) {
 }
 
 double longseq_fma_rate(std::int32_t threads, double seconds) {
-  return measure_fma_rate<float>(threads, seconds);
+  return team_of(threads).sum([seconds] { return measure_fma_rate<float>(seconds); });
 }
 
 const char* longseq_simd_target() {

@@ -1,5 +1,6 @@
 // A C interface to the kernels, for scripts that time them beside others' (scripts/peers.py). Tensors are
-// dense, in (batch, heads, tokens, head_dim) order.
+// dense, in (batch, heads, tokens, head_dim) order. Calls come from one thread, which is among the problem's
+// and stays pinned as they are.
 #pragma once
 
 #include <cstdint>

@@ -1,14 +1,17 @@
-#include "suite/threads.h"
+#include "kernels/threads/thread_team.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <tbb/parallel_for.h>
 #include <tbb/task_scheduler_observer.h>
 
 #include <atomic>
+#include <chrono>
+#include <numeric>
 #include <stdexcept>
-#include <vector>
+#include <thread>
 
-#include "suite/topology.h"
+#include "kernels/threads/topology.h"
 
 namespace longseq {
 namespace {
@@ -18,9 +21,9 @@ int checked(int threads) {
   return threads;
 }
 
-std::string why_not_pinned(int threads, const Placement& placement) {
-  if (!placement.exclusive) return "other ranks may use the same cores; hint: mpirun --bind-to core";
-  const std::size_t available = placement.hardware_threads.size();
+std::string why_not_pinned(int threads, const Cores& cores) {
+  if (!cores.exclusive) return "other ranks may use the same cores; hint: mpirun --bind-to core";
+  const std::size_t available = cores.hardware_threads.size();
   if (static_cast<std::size_t>(threads) > available)
     return fmt::format("only {} hardware threads here", available);
   return "";
@@ -64,17 +67,19 @@ class PinningObserver : public tbb::task_scheduler_observer {
   CpuSet callers_;
 };
 
-ThreadTeam::ThreadTeam(int threads, const Placement& placement)
+ThreadTeam::ThreadTeam(int threads) : ThreadTeam(threads, {cpu_numbers(process_cpuset())}) {}
+
+ThreadTeam::ThreadTeam(int threads, const Cores& cores)
     : limit_(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(checked(threads))),
       arena_(threads) {
   arena_.initialize();
   const std::string team = fmt::format("{} {}", threads, threads == 1 ? "thread" : "threads");
-  const std::string why_not = why_not_pinned(threads, placement);
+  const std::string why_not = why_not_pinned(threads, cores);
   if (!why_not.empty()) {
     binding_ = fmt::format("{}, not pinned: {}", team, why_not);
     return;
   }
-  std::vector<CpuSet> places = spread(cpuset_of(placement.hardware_threads), threads);
+  std::vector<CpuSet> places = spread(cpuset_of(cores.hardware_threads), threads);
   CpuSet callers = process_cpuset();
   if (!bind_this_thread(places.front())) {
     binding_ = fmt::format("{}, not pinned: this system refuses", team);
@@ -87,5 +92,23 @@ ThreadTeam::ThreadTeam(int threads, const Placement& placement)
 }
 
 ThreadTeam::~ThreadTeam() = default;
+
+double ThreadTeam::sum(const std::function<double()>& one) {
+  using Clock = std::chrono::steady_clock;
+  std::vector<double> terms(static_cast<std::size_t>(threads()), 0.0);
+  run([&] {
+    std::atomic<int> waiting{threads()};
+    tbb::parallel_for(
+        0, threads(),
+        [&](int) {
+          const auto patience = Clock::now() + std::chrono::milliseconds(100);
+          --waiting;
+          while (waiting > 0 && Clock::now() < patience) std::this_thread::yield();
+          terms[static_cast<std::size_t>(tbb::this_task_arena::current_thread_index())] = one();
+        },
+        tbb::simple_partitioner());
+  });
+  return std::accumulate(terms.begin(), terms.end(), 0.0);
+}
 
 }  // namespace longseq

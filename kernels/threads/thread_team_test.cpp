@@ -1,27 +1,24 @@
-#include "suite/threads.h"
+#include "kernels/threads/thread_team.h"
 
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <tbb/parallel_for.h>
 
+#include <atomic>
+#include <chrono>
 #include <mutex>
 #include <set>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
-#include "suite/topology.h"
+#include "kernels/threads/topology.h"
 
 namespace longseq {
 namespace {
 
-Placement this_process() {
-  const CpuSet mine = process_cpuset();
-  Placement p;
-  p.cores = p.node_cores = cores_in(mine);
-  p.binding = cpu_list(mine);
-  p.hardware_threads = p.node_hardware_threads = cpu_numbers(mine);
-  return p;
+Cores this_process() {
+  return {cpu_numbers(process_cpuset())};
 }
 
 /// Every thread's bound processors, gathered inside the team until `threads` different threads came by.
@@ -44,21 +41,21 @@ std::set<std::vector<int>> bindings_in(ThreadTeam& team) {
 }
 
 TEST(ThreadTeam, PinsEachThreadToItsOwnCoreAndFreesTheCallerAfterwards) {
-  const Placement p = this_process();
-  const int threads = static_cast<int>(p.hardware_threads.size());
+  const std::string before = cpu_list(process_cpuset());
+  const int threads = static_cast<int>(this_process().hardware_threads.size());
   {
-    ThreadTeam team(threads, p);
+    ThreadTeam team(threads);
     EXPECT_EQ(team.threads(), threads);
     if (team.binding().find("pinned to") == std::string::npos) GTEST_SKIP() << team.binding();
     const auto bindings = bindings_in(team);
     EXPECT_EQ(std::ssize(bindings), threads);
     for (const auto& binding : bindings) EXPECT_EQ(binding.size(), 1u);
   }
-  EXPECT_EQ(cpu_list(process_cpuset()), p.binding);
+  EXPECT_EQ(cpu_list(process_cpuset()), before);
 }
 
 TEST(ThreadTeam, PinsAgainInASecondTeam) {
-  const Placement p = this_process();
+  const Cores p = this_process();
   for (int round = 0; round < 2; ++round) {
     ThreadTeam team(1, p);
     if (team.binding().find("pinned to") == std::string::npos) GTEST_SKIP() << team.binding();
@@ -67,7 +64,7 @@ TEST(ThreadTeam, PinsAgainInASecondTeam) {
 }
 
 TEST(ThreadTeam, DoesNotPinWhereCoresAreShared) {
-  Placement p = this_process();
+  Cores p = this_process();
   p.exclusive = false;
   ThreadTeam team(1, p);
   EXPECT_EQ(team.binding(),
@@ -76,15 +73,29 @@ TEST(ThreadTeam, DoesNotPinWhereCoresAreShared) {
 }
 
 TEST(ThreadTeam, DoesNotPinMoreThreadsThanThereAre) {
-  Placement p = this_process();
+  const Cores p = this_process();
   const auto threads = static_cast<int>(p.hardware_threads.size()) + 1;
   ThreadTeam team(threads, p);
   EXPECT_NE(team.binding().find("not pinned: only"), std::string::npos);
   EXPECT_THROW(ThreadTeam(0, p), std::invalid_argument);
 }
 
+TEST(ThreadTeam, SumsWhatEachThreadGivesWhileAllAreThere) {
+  const int threads = static_cast<int>(this_process().hardware_threads.size());
+  ThreadTeam team(threads);
+  std::atomic<int> here{0};
+  const double sum = team.sum([&] {
+    ++here;
+    for (const auto late = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+         here < threads && std::chrono::steady_clock::now() < late;)
+      std::this_thread::yield();
+    return here < threads ? 0.0 : 1.0;
+  });
+  EXPECT_EQ(sum, threads);
+}
+
 TEST(ThreadTeam, ReturnsWhatRunReturns) {
-  ThreadTeam team(1, this_process());
+  ThreadTeam team(1);
   EXPECT_EQ(team.run([] { return 7; }), 7);
 }
 

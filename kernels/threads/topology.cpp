@@ -1,4 +1,4 @@
-#include "suite/topology.h"
+#include "kernels/threads/topology.h"
 
 #include <fmt/format.h>
 
