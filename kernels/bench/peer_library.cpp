@@ -34,7 +34,8 @@ Pattern pattern_of(const LongseqProblem& problem) {
 
 /// One team at a time is kept: to make one takes as long as a small problem.
 ThreadTeam& team_of(int threads) {
-  static std::unique_ptr<ThreadTeam> team;
+  // Made at once: what comes to be while it is made, as the topology, is still there when it ends.
+  static auto team = std::make_unique<ThreadTeam>(threads);
   if (team == nullptr || team->threads() != threads) {
     team.reset();  // before the next asks what it may use
     team = std::make_unique<ThreadTeam>(threads);
