@@ -7,8 +7,8 @@
 // for).
 // Keys come block by block: the state of the streaming softmax (Milakov & Gimelshein 2018; Dao et al. 2022,
 // algorithm 1) lies between calls in the caller's memory, so that a step of a ring is one call. A call needs
-// its inputs, its state and a scratch per thread that fits the second-level cache; there is no buffer of
-// seq_len² anywhere. Results are the same, bit for bit, for any number of threads.
+// its inputs, its state and a scratch per thread, in f32 of less than 1 MiB; there is no buffer of seq_len²
+// anywhere. Results are the same, bit for bit, for any number of threads.
 //
 // T is the type that tensors are stored in: float, double, or BFloat16, which is computed in float.
 #pragma once

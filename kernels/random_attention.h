@@ -18,6 +18,7 @@ struct Problem {
   Shape queries;
   Shape keys;
   double magnitude = 1;          // of q and k
+  double growth = 0;             // of k along its tokens: the last are 1 + growth times as large
   std::int64_t bias_reach = -1;  // negative: no distance bias
   std::int64_t distances = 0;    // rows of relative keys; 0: none
   std::int64_t first_distance = 0;
@@ -107,6 +108,7 @@ struct RandomAttention {
         d_r(r.exact.shape()),
         d_content_bias(content_bias.exact.shape()),
         d_position_bias(content_bias.exact.shape()) {
+    if (p.growth > 0) grow(k);
     attention_reference(sees(), bias(), q.exact.view(), k.exact.view(), v.exact.view(), o.view(), lse.view());
   }
 
@@ -164,10 +166,20 @@ struct RandomAttention {
     const double dim = std::sqrt(static_cast<double>(problem.queries.head_dim));
     const double products = problem.distances > 0 ? 2 : 1;
     return std::numeric_limits<A>::epsilon() * (12 + products * dim / 2) *
-           std::max(1.0, problem.magnitude * problem.magnitude / 4);
+           std::max(1.0, problem.magnitude * problem.magnitude * (1 + problem.growth) / 4);
   }
 
  private:
+  void grow(Twin<T>& twin) const {
+    const Shape& shape = twin.own.shape();
+    for (std::int64_t i = 0; i < shape.elements(); ++i) {
+      T& own = twin.own.data()[i];
+      const std::int64_t token = i / shape.head_dim % shape.tokens;
+      own = static_cast<T>(
+          static_cast<float>(twin.exact.data()[i] * (1 + problem.growth * token / shape.tokens)));
+      twin.exact.data()[i] = static_cast<double>(own);
+    }
+  }
   std::int64_t kv_head(std::int64_t h) const { return h * problem.keys.heads / problem.queries.heads; }
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(problem.queries.head_dim)); }
   std::int64_t table_index(std::int64_t h, std::int64_t i, std::int64_t j) const {

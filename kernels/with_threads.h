@@ -1,4 +1,4 @@
-// For tests and benchmarks: calls by a number of threads that the caller says.
+// For tests: calls by a number of threads that the caller says.
 #pragma once
 
 #include <tbb/global_control.h>

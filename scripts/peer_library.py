@@ -70,7 +70,9 @@ class Library:
         return area
 
     def fma_rate(self, threads, seconds=0.2):
-        return self._library.longseq_fma_rate(threads, seconds)
+        rate = self._library.longseq_fma_rate(threads, seconds)
+        self._check(rate < 0)
+        return rate
 
     def simd_target(self):
         return self._library.longseq_simd_target().decode()

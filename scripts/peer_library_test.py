@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import os
 
 import numpy
 import pytest
@@ -22,7 +23,9 @@ PATTERNS = [
 def library():
     if not DEFAULT.is_file():
         pytest.skip(f"{DEFAULT} is not built")
-    return Library()
+    before = os.sched_getaffinity(0)
+    yield Library()
+    os.sched_setaffinity(0, before)  # it has pinned this thread
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: f"{pattern['pattern']}-{pattern['causal']}")
@@ -83,6 +86,8 @@ def test_refusals_say_why(library):
         library.forward(wrong, q, k, v)()
     with pytest.raises(PeersError, match="seq-len is 0"):
         library.area(dataclasses.replace(SMALL, seq_len=0))
+    with pytest.raises(PeersError, match="threads 0: expected 1 or more"):
+        library.fma_rate(0)
 
 
 def test_a_library_that_is_none(tmp_path):

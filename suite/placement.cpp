@@ -33,7 +33,7 @@ Placement find_placement(MPI_Comm world) {
   MPI_Comm_rank(node.get(), &rank);
   MPI_Comm_size(node.get(), &placement.ranks_on_node);
 
-  const CpuSet mine = process_cpuset();
+  const CpuSet mine = thread_cpuset();
   placement.binding = cpu_list(mine);
   placement.hardware_threads = cpu_numbers(mine);
   placement.cores = cores_in(mine);

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/threads/thread_team.h"
+#include "kernels/threads/topology.h"
 
 namespace longseq {
 

@@ -18,7 +18,7 @@ namespace longseq::bench {
 struct Peak {
   double seconds;  // of all iterations
   double flops_per_second;
-  double at_clock;  // in the moment after each iteration, on average
+  double at_clock;  // in the moment after each iteration, the median
 
   /// Sets the counters: `flops` and `bytes`, rates, of what one iteration does, fraction_of_peak, and
   /// fraction_at_clock. The peak's loop never leaves the registers, and some processors clock it higher than
@@ -41,16 +41,19 @@ Peak measure_between_peaks(benchmark::State& state, ThreadTeam& team, const Work
   const auto peak = [&team](double time) { return team.sum([time] { return measure_fma_rate<T>(time); }); };
   work();  // untimed: the system gives outputs their pages when they are first written
   const double before = peak(kPeakSeconds);
-  double seconds = 0, moments = 0;
+  double seconds = 0;
+  std::vector<double> moments;
   for (auto _ : state) {
     const auto start = std::chrono::steady_clock::now();
     work();
     const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     state.SetIterationTime(taken);
     seconds += taken;
-    moments += peak(kMoment);
+    moments.push_back(peak(kMoment));
   }
-  return {seconds, std::max(before, peak(kPeakSeconds)), moments / static_cast<double>(state.iterations())};
+  const auto middle = moments.begin() + std::ssize(moments) / 2;
+  std::nth_element(moments.begin(), middle, moments.end());
+  return {seconds, std::max(before, peak(kPeakSeconds)), *middle};
 }
 
 /// One, and as many as the machine has.

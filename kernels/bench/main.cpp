@@ -40,15 +40,16 @@ void obey_own_options(int& count, char** arguments) {
   count = kept;
 }
 
-}  // namespace
+/// What results depend on beside their names.
+void say_how() {
+  benchmark::AddCustomContext("simd_target", longseq::simd_target());
+  benchmark::AddCustomContext("register_tile", longseq::detail::makes_wide_products() ? "wide" : "tall");
+  for (const int threads : longseq::bench::thread_counts())
+    benchmark::AddCustomContext(fmt::format("threads_{}", threads), longseq::ThreadTeam(threads).binding());
+}
 
-int main(int argc, char** argv) {
-  try {
-    obey_own_options(argc, argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "kernels_bench: {}\n", error.what());
-    return 2;
-  }
+int run(int argc, char** argv) {
+  obey_own_options(argc, argv);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
     fmt::print(stderr,
@@ -57,12 +58,21 @@ int main(int argc, char** argv) {
                fmt::join(longseq::simd_targets(), "|"));
     return 1;
   }
-  benchmark::AddCustomContext("simd_target", longseq::simd_target());
-  benchmark::AddCustomContext("register_tile", longseq::detail::makes_wide_products() ? "wide" : "tall");
-  for (const int threads : longseq::bench::thread_counts())
-    benchmark::AddCustomContext(fmt::format("threads_{}", threads), longseq::ThreadTeam(threads).binding());
+  say_how();
   longseq::bench::add_attention();
   longseq::bench::add_parts();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "kernels_bench: {}\n", error.what());
+    return 2;
+  }
 }

@@ -43,7 +43,7 @@ ThreadTeam& team_of(int threads) {
   return *team;
 }
 
-/// Calls work<T>() for the problem's type, in an arena of its threads; an exception becomes a refusal.
+/// Calls work<T>() for the problem's type, by a team of its threads; an exception becomes a refusal.
 template <class Work>
 int run(const LongseqProblem& problem, const Work& work) {
   try {
@@ -125,7 +125,12 @@ std::int64_t longseq_area(const LongseqProblem* problem) {
 }
 
 double longseq_fma_rate(std::int32_t threads, double seconds) {
-  return team_of(threads).sum([seconds] { return measure_fma_rate<float>(seconds); });
+  try {
+    return team_of(threads).sum([seconds] { return measure_fma_rate<float>(seconds); });
+  } catch (const std::exception& refusal) {
+    error = refusal.what();
+    return -1;
+  }
 }
 
 const char* longseq_simd_target() {

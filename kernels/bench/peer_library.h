@@ -34,7 +34,7 @@ int longseq_backward(const LongseqProblem* problem, const void* q, const void* k
 /// Visible pairs of a head: FLOPs are 4 · area · heads · head_dim a batch entry, forward.
 std::int64_t longseq_area(const LongseqProblem* problem);
 
-/// FLOP/s of fused multiply-adds in f32 of that many threads together.
+/// FLOP/s of fused multiply-adds in f32 of that many threads together; −1 if they are refused.
 double longseq_fma_rate(std::int32_t threads, double seconds);
 
 /// The instruction set in use.

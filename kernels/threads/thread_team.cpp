@@ -22,7 +22,7 @@ int checked(int threads) {
 }
 
 std::string why_not_pinned(int threads, const Cores& cores) {
-  if (!cores.exclusive) return "other ranks may use the same cores; hint: mpirun --bind-to core";
+  if (!cores.exclusive) return "other processes may use the same cores; hint: mpirun --bind-to core";
   const std::size_t available = cores.hardware_threads.size();
   if (static_cast<std::size_t>(threads) > available)
     return fmt::format("only {} hardware threads here", available);
@@ -35,8 +35,9 @@ bool bind_this_thread(const CpuSet& place) {
 
 }  // namespace
 
-/// Binds the thread in slot s of the arena to place s. The calling thread enters and leaves at every run():
-/// it is bound the first time only, and freed when the team ends.
+/// Binds the thread in slot s of the arena to place s; if there are no places, to wherever the caller may be,
+/// since workers keep what the team before had them bound to. The calling thread enters and leaves at every
+/// run(): it is bound the first time only, and freed when the team ends.
 class PinningObserver : public tbb::task_scheduler_observer {
  public:
   PinningObserver(tbb::task_arena& arena, std::vector<CpuSet> places, CpuSet callers)
@@ -55,8 +56,9 @@ class PinningObserver : public tbb::task_scheduler_observer {
     };
     thread_local Bound bound;
     const int slot = tbb::this_task_arena::current_thread_index();
-    if ((bound.by == id_ && bound.slot == slot) || slot < 0 || slot >= std::ssize(places_)) return;
-    bind_this_thread(places_[static_cast<std::size_t>(slot)]);
+    const bool pins = !places_.empty();
+    if ((bound.by == id_ && bound.slot == slot) || slot < 0 || (pins && slot >= std::ssize(places_))) return;
+    bind_this_thread(pins ? places_[static_cast<std::size_t>(slot)] : callers_);
     bound = {id_, slot};
   }
 
@@ -67,27 +69,30 @@ class PinningObserver : public tbb::task_scheduler_observer {
   CpuSet callers_;
 };
 
-ThreadTeam::ThreadTeam(int threads) : ThreadTeam(threads, {cpu_numbers(process_cpuset())}) {}
+ThreadTeam::ThreadTeam(int threads) : ThreadTeam(threads, {cpu_numbers(thread_cpuset())}) {}
 
 ThreadTeam::ThreadTeam(int threads, const Cores& cores)
     : limit_(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(checked(threads))),
       arena_(threads) {
   arena_.initialize();
   const std::string team = fmt::format("{} {}", threads, threads == 1 ? "thread" : "threads");
-  const std::string why_not = why_not_pinned(threads, cores);
-  if (!why_not.empty()) {
+  std::string why_not = why_not_pinned(threads, cores);
+  CpuSet callers = thread_cpuset();
+  std::vector<CpuSet> places;
+  if (why_not.empty()) {
+    places = spread(cpuset_of(cores.hardware_threads), threads);
+    if (!bind_this_thread(places.front())) {
+      places.clear();
+      why_not = "this system refuses";
+    }
+  }
+  if (places.empty()) {
     binding_ = fmt::format("{}, not pinned: {}", team, why_not);
-    return;
+  } else {
+    std::vector<std::string> names;
+    for (const CpuSet& place : places) names.push_back(cpu_list(place));
+    binding_ = fmt::format("{} pinned to {}", team, fmt::join(names, ","));
   }
-  std::vector<CpuSet> places = spread(cpuset_of(cores.hardware_threads), threads);
-  CpuSet callers = process_cpuset();
-  if (!bind_this_thread(places.front())) {
-    binding_ = fmt::format("{}, not pinned: this system refuses", team);
-    return;
-  }
-  std::vector<std::string> names;
-  for (const CpuSet& place : places) names.push_back(cpu_list(place));
-  binding_ = fmt::format("{} pinned to {}", team, fmt::join(names, ","));
   observer_ = std::make_unique<PinningObserver>(arena_, std::move(places), std::move(callers));
 }
 

@@ -9,15 +9,10 @@
 #include <memory>
 #include <string>
 #include <utility>
-#include <vector>
+
+#include "kernels/threads/topology.h"
 
 namespace longseq {
-
-/// Where a process may run.
-struct Cores {
-  std::vector<int> hardware_threads = {};  // as numbers of the operating system
-  bool exclusive = true;                   // no other process that takes part may use them
-};
 
 class PinningObserver;
 

@@ -33,7 +33,7 @@ hwloc_topology_t topology() {
   return handle.get();
 }
 
-CpuSet process_cpuset() {
+CpuSet thread_cpuset() {
   CpuSet set(hwloc_bitmap_alloc());
   const hwloc_const_cpuset_t allowed = hwloc_topology_get_allowed_cpuset(topology());
   if (hwloc_get_cpubind(topology(), set.get(), HWLOC_CPUBIND_THREAD) != 0)

@@ -9,6 +9,12 @@
 
 namespace longseq {
 
+/// Where a process may run.
+struct Cores {
+  std::vector<int> hardware_threads = {};  // as numbers of the operating system
+  bool exclusive = true;                   // no other process that takes part may use them
+};
+
 struct FreeBitmap {
   void operator()(hwloc_bitmap_t bitmap) const { hwloc_bitmap_free(bitmap); }
 };
@@ -17,8 +23,8 @@ using CpuSet = std::unique_ptr<hwloc_bitmap_s, FreeBitmap>;
 /// The hardware that this process may see, loaded once. Throws std::runtime_error if hwloc cannot.
 hwloc_topology_t topology();
 
-/// The hardware threads that this process is bound to; all it may use where it is not bound.
-CpuSet process_cpuset();
+/// The hardware threads that the calling thread is bound to; all it may use where it is not bound.
+CpuSet thread_cpuset();
 
 /// As hwloc lists them: "0-3,8".
 std::string cpu_list(const CpuSet& set);
