@@ -149,7 +149,7 @@ void attend(const Pattern& pattern, const PositionTerms<Accumulator<T>>& terms,
   const std::int64_t head_dim = blocks.front().q.shape.head_dim;
   run_queue(
       tasks.count(), static_cast<std::size_t>(kTilesTakenUp / task_tiles), poll,
-      [&] { return ForwardScratch<T>(head_dim, relative); },
+      [&] { return ForwardScratch<T>(head_dim, relative, task_tiles); },
       [&](std::size_t index, ForwardScratch<T>& scratch, const Poll& own_poll) {
         const ForwardTask task = tasks[index];
         const ForwardTask after = index + 1 < tasks.count() ? tasks[index + 1] : ForwardTask{};
@@ -194,7 +194,8 @@ void attention_forward(const Pattern& pattern, const PositionTerms<Accumulator<T
 
 template <class T>
 std::int64_t attention_scratch_bytes(std::int64_t head_dim, bool relative) {
-  return static_cast<std::int64_t>(sizeof(Accumulator<T>)) * ForwardScratch<T>::elements(head_dim, relative);
+  return static_cast<std::int64_t>(sizeof(Accumulator<T>)) *
+         ForwardScratch<T>::elements(head_dim, relative, detail::tiles_per_task<T>(relative));
 }
 
 #define LONGSEQ_INSTANTIATE(T)                                                                              \

@@ -121,7 +121,7 @@ TYPED_TEST(AttentionMemory, IsScratchPerThreadAndTheTasks) {
       const std::int64_t tasks = 300 * shape.heads * (s / 32 + 1);  // a task's size and TBB's own, generously
       const std::int64_t forward =
           bytes_of(threads, [&] { attention_forward<T>(pattern, {}, inputs, o.view(), lse.view()); });
-      EXPECT_GE(forward, attention_scratch_bytes<T>(32)) << "nothing was counted";
+      EXPECT_GE(forward, attention_scratch_bytes<T>(32) / 4) << "nothing was counted";
       EXPECT_LE(forward, threads * (attention_scratch_bytes<T>(32) + 65'536) + tasks) << s;
       const std::int64_t backward = bytes_of(threads, [&] {
         attention_backward<T>(pattern, {}, inputs, std::as_const(o).view(), std::as_const(lse).view(),

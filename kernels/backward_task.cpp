@@ -59,7 +59,7 @@ PlacedRows<E> load_rows(const TensorView<const T>& view, std::int64_t batch, con
   const std::int64_t count = queries.rows.size(), head_dim = view.shape.head_dim;
   if constexpr (std::is_same_v<E, Pair>) {
     std::array<const Pair*, kBackwardLanes> pairs;
-    std::transform(rows.begin(), rows.end(), pairs.begin(),
+    std::transform(rows.begin(), rows.begin() + count, pairs.begin(),
                    [](const BFloat16* row) { return reinterpret_cast<const Pair*>(row); });
     load_lanes<Pair>(pairs, count, head_dim / 2, lanes);
     return place_pairs(rows, count, head_dim, stride, packed);

@@ -29,9 +29,13 @@ void add_query_biases(const RelativeKeys<A>& relative, const FoldedRows& queries
 template <class A>
 void begin_from_nothing(ForwardTile<A>& tile) {
   std::fill_n(tile.maximum, kForwardLanes, -std::numeric_limits<A>::infinity());
-  std::fill_n(tile.outputs, (tile.head_dim + 1) * kForwardLanes, A{0});
   tile.has_earlier = false;
   tile.pieces = 0;
+}
+
+template <class A>
+void clear_outputs(ForwardTile<A>& tile) {
+  std::fill_n(tile.outputs, (tile.head_dim + 1) * kForwardLanes, A{0});
 }
 
 template <class A>
@@ -127,9 +131,9 @@ KeyRows<Pair> transpose_values(const KeyBlock<BFloat16>& keys, std::int64_t b, s
   return {k, v, half, kRow, piece.begin, &scratch.coming};
 }
 
-template void begin_from_nothing<float>(ForwardTile<float>&);
-template void begin_from_nothing<double>(ForwardTile<double>&);
 #define LONGSEQ_INSTANTIATE(A)                                                                             \
+  template void begin_from_nothing<A>(ForwardTile<A>&);                                                    \
+  template void clear_outputs<A>(ForwardTile<A>&);                                                         \
   template void add_query_biases<A>(const RelativeKeys<A>&, const FoldedRows&, ForwardTile<A>&, A*);       \
   template void load_state<A>(const AttentionState<A>&, std::int64_t, const FoldedRows&, ForwardTile<A>&); \
   template void store_state<A>(const ForwardTile<A>&, const AttentionState<A>&, std::int64_t,              \

@@ -12,9 +12,12 @@ template <class A>
 void add_query_biases(const RelativeKeys<A>& relative, const FoldedRows& queries, ForwardTile<A>& tile,
                       A* position_queries);
 
-/// The tile has seen no key.
+/// The tile, whose outputs are clear, has seen no key.
 template <class A>
 void begin_from_nothing(ForwardTile<A>& tile);
+/// For the next task; best while they are in the first-level cache.
+template <class A>
+void clear_outputs(ForwardTile<A>& tile);
 /// From a state that other calls have left, which may hold nothing yet.
 template <class A>
 void load_state(const AttentionState<A>& state, std::int64_t batch, const FoldedRows& queries,

@@ -63,6 +63,7 @@ class TaskRun {
       } else {
         store_state(tile(i), block_.state, task_.batch, rows(i));
       }
+      clear_outputs(tile(i));
     }
   }
 
@@ -98,7 +99,7 @@ class TaskRun {
     const auto from = rows_of<kForwardLanes>(block_.q, task_.batch, queries);
     if (products_ != PairProducts::none) {
       std::array<const Pair*, kForwardLanes> pairs;
-      std::transform(from.begin(), from.end(), pairs.begin(),
+      std::transform(from.begin(), from.begin() + queries.rows.size(), pairs.begin(),
                      [](const T* row) { return reinterpret_cast<const Pair*>(row); });
       rows_to_lanes<Pair>(pairs.data(), queries.rows.size(), own.head_dim / 2,
                           reinterpret_cast<Pair*>(own.queries), kForwardLanes);
@@ -290,9 +291,9 @@ class TaskRun {
 }  // namespace
 
 template <class T>
-ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
-    : memory({1, 1, elements(head_dim, with_relative), 1}),
-      tiles(static_cast<std::size_t>(tiles_per_task<T>(with_relative))),
+ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative, std::int64_t task_tiles)
+    : memory({1, 1, elements(head_dim, with_relative, task_tiles), 1}),
+      tiles(static_cast<std::size_t>(task_tiles)),
       outlooks(tiles.size()) {
   A* next = memory.data();
   const auto take = [&next](std::int64_t count) { return std::exchange(next, next + count); };
@@ -304,6 +305,7 @@ ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
     tile.sum = tile.outputs + head_dim * kForwardLanes;
     tile.earlier = take((head_dim + 1) * kForwardLanes);
     tile.head_dim = head_dim;
+    clear_outputs(tile);
     tile.score_scale = static_cast<A>(kLog2E / std::sqrt(static_cast<double>(head_dim)));
     if (with_relative)
       relative.emplace_back(head_dim, take(RelativeScores<A>::elements(head_dim)), relative_rows);
@@ -317,11 +319,11 @@ ForwardScratch<T>::ForwardScratch(std::int64_t head_dim, bool with_relative)
 }
 
 template <class T>
-std::int64_t ForwardScratch<T>::elements(std::int64_t head_dim, bool with_relative) {
+std::int64_t ForwardScratch<T>::elements(std::int64_t head_dim, bool with_relative, std::int64_t task_tiles) {
   const std::int64_t of_tile =
       (3 * head_dim + 3) * kForwardLanes + (with_relative ? RelativeScores<A>::elements(head_dim) : 0);
   constexpr bool kWidens = !std::is_same_v<T, A>;
-  return tiles_per_task<T>(with_relative) * of_tile + (kWidens ? 1 : 2) * kForwardKeys * kForwardLanes +
+  return task_tiles * of_tile + (kWidens ? 1 : 2) * kForwardKeys * kForwardLanes +
          (with_relative ? RelativeScores<A>::row_elements(head_dim) : 0) +
          (kWidens ? 2 * kForwardKeys * head_dim + kForwardKeys / 2 * kForwardLanes : 0);
 }

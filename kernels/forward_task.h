@@ -28,9 +28,10 @@ constexpr std::int64_t tiles_per_task(bool relative) {
 template <class T>
 struct ForwardScratch {
   using A = Accumulator<T>;
-  ForwardScratch(std::int64_t head_dim, bool relative);
+  /// For tasks of `task_tiles` at most.
+  ForwardScratch(std::int64_t head_dim, bool relative, std::int64_t task_tiles);
   /// Elements of A that one takes.
-  static std::int64_t elements(std::int64_t head_dim, bool relative);
+  static std::int64_t elements(std::int64_t head_dim, bool relative, std::int64_t task_tiles);
 
   Tensor<A> memory;
   std::vector<ForwardTile<A>> tiles;

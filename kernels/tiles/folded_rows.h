@@ -34,10 +34,10 @@ struct FoldedRows {
   }
 };
 
-/// Where the rows lie in a view; null past the last.
+/// Where the rows lie in a view; nothing past the last: to fill that takes as long as the rest.
 template <std::size_t kLanes, class T>
 std::array<T*, kLanes> rows_of(const TensorView<T>& view, std::int64_t batch, const FoldedRows& queries) {
-  std::array<T*, kLanes> rows{};
+  std::array<T*, kLanes> rows;
   queries.for_each([&](std::int64_t lane, std::int64_t head, std::int64_t token) {
     rows[static_cast<std::size_t>(lane)] = view.row(batch, head, token);
   });

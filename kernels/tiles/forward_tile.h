@@ -17,7 +17,8 @@ template <class A>
 struct ForwardTile {
   A* queries;  // [head_dim][kForwardLanes]; or, as pairs of dimensions, [head_dim / 2][kForwardLanes]
   A* maximum;  // [kForwardLanes]
-  A* outputs;  // [head_dim][kForwardLanes], of the keys since those in `earlier`; then a row more, their sum
+  A* outputs;  // [head_dim][kForwardLanes], of the keys since those in `earlier`; then a row more, their sum;
+               // zeros before the first
   A* sum;      // [kForwardLanes], that row
   A* earlier;  // as outputs with its last row, of keys taken in before; nothing unless has_earlier
   bool has_earlier;
