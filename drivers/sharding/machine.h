@@ -50,7 +50,7 @@ struct Machine {
 Machine read_machine(const std::string& path, const std::string& dtype);
 
 /// How many times the FLOPs of a rank's peak in f32 its kernels do in a pass, as measured on one processor
-/// (kernels/README.md): what a machine file that does not say otherwise is taken to reach.
+/// (kernels/MEASUREMENTS.md): what a machine file that does not say otherwise is taken to reach.
 inline constexpr double kUsualEfficiency = 0.85;
 
 }  // namespace longseq

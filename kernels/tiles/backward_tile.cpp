@@ -4,7 +4,7 @@
 //
 // Bound: the FMA ports. Per key and query vector 5·head_dim FMAs and 14 operations of exp2 and dS: a ceiling
 // of 96 % at head_dim 64 and 98 % at 128, a point more where additions have ports of their own. Measured:
-// kernels/README.md.
+// kernels/MEASUREMENTS.md.
 #include "kernels/tiles/backward_tile.h"
 
 #include <cstdlib>

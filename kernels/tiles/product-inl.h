@@ -3,7 +3,7 @@
 // 16 registers 6 (12 sums; 12 FMAs for 8 loads). Two vectors, not four, so that what is streamed again for
 // each group of rows (head_dim × 32 floats) stays in the first-level cache with room to spare, up to head_dim
 // 256. Where that cache is larger and there are 32 registers, 6 rows × 4 vectors (24 FMAs for 10 loads;
-// register_tile() in simd.h), which tells most where neighbours hold the core back (kernels/README.md).
+// register_tile() in simd.h), which tells most where neighbours hold the core back (kernels/MEASUREMENTS.md).
 // Included once per instruction set.
 #if defined(LONGSEQ_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LONGSEQ_PRODUCT_INL_H_
