@@ -6,7 +6,8 @@
 //
 // Bound: the FMA ports. Per key and query vector 2·head_dim FMAs and 13 operations of the softmax (a maximum,
 // 11 of exp2, a sum), which share the two ports on Intel, a ceiling of 91 % at head_dim 64 and 95 % at 128;
-// where additions have ports of their own, as on Zen 4, 94 % and 97 %. Measured: kernels/MEASUREMENTS.md.
+// where additions have ports of their own, as on Zen 4, 94 % and 97 %. Measured, full, one thread: 89 % and
+// 92 % of the peak on Zen 5, 87 % and 89 % on Zen 4, 78 % and 82 % on a Xeon (kernels/MEASUREMENTS.md).
 #include "kernels/tiles/forward_tile.h"
 
 #include <algorithm>
