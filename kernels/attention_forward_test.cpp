@@ -107,8 +107,31 @@ std::vector<Accumulator<T>> answers(const RandomAttention<T>& data, int threads)
   return all;
 }
 
-/// Whatever tiles share a task, and however its sums lie in registers. The reference shows that they are
-/// right, too: random problems hardly ever make tasks of more than two tiles.
+/// Whatever tiles share a task, and however its sums lie in registers.
+template <class T>
+void expect_right_and_same_bits(const RandomAttention<T>& data) {
+  for_each_target<T>([&] {
+    const auto what = [&data] {
+      return testing::Message() << data.problem.queries.tokens << " queries, " << data.problem.pattern.seq_len
+                                << " tokens, window " << data.problem.pattern.window_left;
+    };
+    std::vector<Accumulator<T>> first;
+    for_each_register_tile([&] {
+      for (const int threads : {1, 2, 5}) {
+        const std::vector<Accumulator<T>> now = answers(data, threads);
+        if (first.empty()) first = now;
+        EXPECT_EQ(first, now) << threads << " threads, " << what();
+      }
+    });
+    Tensor<Accumulator<T>> lse(data.lse.shape()), o(data.o.shape());
+    std::copy_n(first.begin(), lse.shape().elements(), lse.data());
+    std::copy_n(first.end() - o.shape().elements(), o.shape().elements(), o.data());
+    EXPECT_LT(relative_error(o, data.o), bound(data)) << what();
+    EXPECT_LT(data.lse_error(lse), data.rounding()) << what();
+  });
+}
+
+/// The reference is asked, too: random problems hardly ever make tasks of more than two tiles.
 template <class T>
 void expect_same_bits(std::int64_t head_dim) {
   const auto local = [](std::int64_t window) {
@@ -122,20 +145,7 @@ void expect_same_bits(std::int64_t head_dim) {
     const std::int64_t s = pattern.seq_len, heads = pattern.kind == PatternKind::local ? 2 : 4;
     const RandomAttention<T> data(
         {.pattern = pattern, .queries = {1, heads, s, head_dim}, .keys = {1, 1, s, head_dim}}, random);
-    for_each_target<T>([&] {
-      std::vector<Accumulator<T>> first;
-      for_each_register_tile([&] {
-        for (const int threads : {1, 2, 5}) {
-          const std::vector<Accumulator<T>> now = answers(data, threads);
-          if (first.empty()) first = now;
-          EXPECT_EQ(first, now) << threads << " threads, " << pattern.seq_len << " tokens, window "
-                                << pattern.window_left;
-        }
-      });
-      Tensor<Accumulator<T>> o(data.o.shape());
-      std::copy(first.end() - o.shape().elements(), first.end(), o.data());
-      EXPECT_LT(relative_error(o, data.o), bound(data)) << pattern.seq_len << " tokens";
-    });
+    expect_right_and_same_bits(data);
   }
 }
 TEST(AttentionForward, IsTheSameBitForBitForAnyNumberOfThreadsInF32) {
@@ -191,21 +201,7 @@ void expect_long_sums_are_right() {
   Random random(15);
   for (const Problem& problem : {plain, two, with_terms}) {
     const RandomAttention<T> data(problem, random);
-    for_each_target<T>([&] {
-      std::vector<Accumulator<T>> first;
-      for_each_register_tile([&] {
-        for (const int threads : {1, 5}) {
-          const std::vector<Accumulator<T>> now = answers(data, threads);
-          if (first.empty()) first = now;
-          EXPECT_EQ(first, now) << threads << " threads, " << problem.queries.tokens << " queries";
-        }
-      });
-      Tensor<Accumulator<T>> lse(data.lse.shape()), o(data.o.shape());
-      std::copy_n(first.begin(), lse.shape().elements(), lse.data());
-      std::copy(first.end() - o.shape().elements(), first.end(), o.data());
-      EXPECT_LT(relative_error(o, data.o), bound(data)) << problem.queries.tokens << " queries";
-      EXPECT_LT(data.lse_error(lse), data.rounding()) << problem.queries.tokens << " queries";
-    });
+    expect_right_and_same_bits(data);
   }
 }
 TEST(AttentionForward, OfThousandsOfGrowingKeysIsRightInF32) {

@@ -3,9 +3,9 @@
 scaled_dot_product_attention (sdpa), softmax(QKᵀ)V composed by hand (naive), and FlexAttention (flex).
 
 Each is a process of its own, pinned to the same cores; longseq's threads have a core each, PyTorch's go where
-the system puts them (bound by OMP_PROC_BIND they took 0 to 4 % longer). They take turns call by call, in an order shuffled for
-each round, so that a minute in which the machine is slow is slow for all. The time is that of one call; gradients
-are timed without the forward pass before them. Errors are relative, in the Frobenius norm, against f64."""
+the system puts them (bound by OMP_PROC_BIND they took 0 to 4 % longer). They take turns call by call, in an
+order shuffled for each round, so that a minute in which the machine is slow is slow for all. The time is that of
+one call; gradients are timed without the forward pass before them. Errors are relative, in the Frobenius norm, against f64."""
 
 import importlib.metadata
 import random

@@ -43,10 +43,21 @@ ThreadTeam& team_of(int threads) {
   return *team;
 }
 
+/// What work() gives; `refused` if it throws, and longseq_error() says why.
+template <class Result, class Work>
+Result unless_refused(Result refused, const Work& work) {
+  try {
+    return work();
+  } catch (const std::exception& refusal) {
+    error = refusal.what();
+    return refused;
+  }
+}
+
 /// Calls work<T>() for the problem's type, by a team of its threads; an exception becomes a refusal.
 template <class Work>
 int run(const LongseqProblem& problem, const Work& work) {
-  try {
+  return unless_refused(1, [&] {
     if (problem.heads < 1 || problem.kv_heads < 1 || problem.heads % problem.kv_heads != 0)
       throw std::invalid_argument(
           fmt::format("kv-heads is {}; expected a divisor of heads = {}", problem.kv_heads, problem.heads));
@@ -64,10 +75,7 @@ int run(const LongseqProblem& problem, const Work& work) {
       throw std::invalid_argument(fmt::format("dtype is {}; expected 0 f32, 1 bf16 or 2 f64", problem.dtype));
     });
     return 0;
-  } catch (const std::exception& refusal) {
-    error = refusal.what();
-    return 1;
-  }
+  });
 }
 
 Shape queries(const LongseqProblem& p) {
@@ -116,21 +124,12 @@ int longseq_backward(const LongseqProblem* problem, const void* q, const void* k
 }
 
 std::int64_t longseq_area(const LongseqProblem* problem) {
-  try {
-    return pattern_of(*problem).area();
-  } catch (const std::exception& refusal) {
-    error = refusal.what();
-    return -1;
-  }
+  return unless_refused<std::int64_t>(-1, [problem] { return pattern_of(*problem).area(); });
 }
 
 double longseq_fma_rate(std::int32_t threads, double seconds) {
-  try {
-    return team_of(threads).sum([seconds] { return measure_fma_rate<float>(seconds); });
-  } catch (const std::exception& refusal) {
-    error = refusal.what();
-    return -1;
-  }
+  return unless_refused(
+      -1.0, [=] { return team_of(threads).sum([seconds] { return measure_fma_rate<float>(seconds); }); });
 }
 
 const char* longseq_simd_target() {
